@@ -21,7 +21,7 @@ from sbkernels.moba.validate import (
 )
 
 BACKENDS = {
-    "triton": "sbkernels.moba.triton_backend",
+    "triton": "sbkernels.moba.triton.op",
     "torch": "sbkernels.moba.torch_backend",
     "reference": "sbkernels.moba.reference",
 }

@@ -1,0 +1,87 @@
+"""Input: the data set, its tokenizer, and the demo data made from a seed."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from sbcore.config.section import Section
+
+Format = Literal[
+    "auto", "messages", "prompt_response", "text", "longalign", "longalpaca", "chatqa2"
+]
+
+
+class LengthDistribution(Section):
+    """Lengths of the demo's samples: lognormal, heavy-tailed, clipped; or drawn from a csv."""
+
+    median_tokens: PositiveInt = 320
+    """Median of the lognormal, tokens."""
+    sigma: PositiveFloat = 1.1
+    """Standard deviation of the logarithm; 1.1 gives a 99th percentile of 13 medians."""
+    min_tokens: PositiveInt = 64
+    """Shorter draws are raised to this."""
+    max_tokens: PositiveInt = 4096
+    """Longer draws are cut to this."""
+    csv: str | None = None
+    """A csv whose first numeric column holds lengths to draw from instead; null = lognormal."""
+
+
+class DemoConfig(Section):
+    """The data set and the small model that the demo makes on the spot."""
+
+    num_samples: PositiveInt = 1600
+    """Training samples."""
+    num_eval_samples: PositiveInt = 24
+    """Evaluation samples per task."""
+    lengths: LengthDistribution = LengthDistribution()
+    """Length distribution of the training samples."""
+    eval_lengths: list[PositiveInt] = [256, 1024]
+    """Lengths of the evaluation samples, tokens; the samples are spread evenly over them."""
+    vocab_size: PositiveInt = 1024
+    """Entries of the byte-pair vocabulary trained on the standard library's sources."""
+    base_steps: PositiveInt = 420
+    """Steps on short samples that make the base model, which every variant then continues."""
+    base_tokens_per_step: PositiveInt = 4096
+    """Tokens of one such step."""
+
+
+class DataConfig(Section):
+    """Training data."""
+
+    files: list[str] = []
+    """jsonl or parquet files; empty = the demo's own data set, made from the seed."""
+    format: Format = "auto"
+    """Field names: messages (chat), prompt_response, text, or those of LongAlign, LongAlpaca,
+    ChatQA2; auto looks at the first record."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer directory; null = the demo's tokenizer, or the model's directory."""
+    max_sample_tokens: PositiveInt = 4096
+    """Longest sample allowed, tokens."""
+    on_long_sample: Literal["error", "drop", "truncate"] = "error"
+    """What happens to a longer sample; drop and truncate are counted and reported."""
+    on_bad_line: Literal["error", "skip"] = "error"
+    """What happens to a line that cannot be read; skip is counted and reported."""
+
+
+class LengthProfileConfig(Section):
+    """The picture of the length distribution."""
+
+    num_buckets: PositiveInt = 12
+    """Length buckets between the shortest and the longest sample, equal in the logarithm."""
+
+
+class SamplingConfig(Section):
+    """How global batches are drawn; equal for all variants, so that only the layout differs."""
+
+    global_batch: PositiveInt = 16
+    """Sequences of one optimizer step."""
+    num_epochs: PositiveInt = 1
+    """Passes over the data set; every sample exactly once in each."""
+    max_steps: int = Field(default=0, ge=0)
+    """Stop after this many steps; 0 = run all epochs."""
+
+    @model_validator(mode="after")
+    def _at_least_two(self) -> "SamplingConfig":
+        if self.global_batch < 2:
+            raise ValueError("global_batch must be at least 2. use a larger global batch")
+        return self

@@ -1,0 +1,79 @@
+"""Methods that are compared: a balancer, a tuner and an attention make a variant."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from sbcore.config.section import Section
+
+
+class RandomBalancer(Section):
+    """Sequences in random order, dealt out in turn."""
+
+    kind: Literal["random"] = "random"
+
+
+class LengthBalancer(Section):
+    """LBB: length-based batching; sorted by length, longest first onto the emptiest rank."""
+
+    kind: Literal["length"] = "length"
+
+
+class SabBalancer(Section):
+    """SAB: packed by predicted latency at the budgets in use, then improved by local search."""
+
+    kind: Literal["sab"] = "sab"
+    local_search_rounds: NonNegativeInt = 50
+    """Most moves or swaps tried after the greedy assignment."""
+
+
+BalancerConfig = Annotated[
+    RandomBalancer | LengthBalancer | SabBalancer, Field(discriminator="kind")
+]
+
+
+class FixedTuner(Section):
+    """Every sequence keeps the budget k0 in every layer."""
+
+    kind: Literal["fixed"] = "fixed"
+
+
+class AnchorTuner(Section):
+    """DST as in the paper: micro-batches are tuned to an anchor latency, both ways."""
+
+    kind: Literal["anchor"] = "anchor"
+    anchor: Literal["mean", "min", "max"] = "mean"
+    """The latency aimed at: mean, min or max of what the micro-batches are predicted to take."""
+    p: float = Field(default=0.1, gt=0, lt=1)
+    """Most coverage that a layer may lose or gain against k0, 0..1."""
+    floor: PositiveInt = 1
+    """Smallest top_k."""
+    cap: NonNegativeInt = 0
+    """Largest top_k; 0 = all blocks."""
+    ema_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the coverage model's moving average, per observed step."""
+
+
+TunerConfig = Annotated[FixedTuner | AnchorTuner, Field(discriminator="kind")]
+
+
+class VariantConfig(Section):
+    """One method of the comparison."""
+
+    attention: Literal["sparse", "dense"] = "sparse"
+    """sparse: MoBA with the tuner's budgets; dense: full causal attention."""
+    balancer: BalancerConfig = RandomBalancer()
+    """How a global batch is laid out over ranks and micro-batches."""
+    tuner: TunerConfig = FixedTuner()
+    """How budgets follow the load."""
+    max_sequences: NonNegativeInt = 0
+    """Most sequences in a micro-batch; 0 = as many as max_tokens holds, 1 = no packing."""
+
+    @model_validator(mode="after")
+    def _dense_has_no_budget(self) -> "VariantConfig":
+        if self.attention == "dense" and self.tuner.kind != "fixed":
+            raise ValueError(
+                f"tuner.kind = {self.tuner.kind}: dense attention has no budget to tune. "
+                "use tuner.kind: fixed"
+            )
+        return self

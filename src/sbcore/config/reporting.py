@@ -1,0 +1,33 @@
+"""Evaluation, tracking, report."""
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from sbcore.config.section import Section
+
+
+class EvaluateConfig(Section):
+    """Tasks that the trained models are scored on."""
+
+    tasks: list[str] = ["recall", "multi_value", "needle", "few_shot", "next_line"]
+    """Names from the demo's tasks or LongBench's."""
+    longbench: str | None = None
+    """A LongBench folder as its authors ship it; null = the demo's own tasks."""
+    max_prompt_tokens: PositiveInt = 4096
+    """Longer prompts lose their middle."""
+    batch_size: PositiveInt = 8
+    """Prompts generated together."""
+    max_examples: PositiveInt = 200
+    """Most examples per task."""
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    enabled: Literal["auto", "on", "off"] = "auto"
+    """auto: on when mlflow can be imported; off: only the files under results/."""
+    uri: str | None = None
+    """Tracking server; null = MLFLOW_TRACKING_URI, else a sqlite file under results/."""
+    experiment: str = "sparsebalance"
+    """MLflow experiment."""

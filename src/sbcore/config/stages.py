@@ -1,0 +1,185 @@
+"""What each stage reads of the configuration: one small file per stage.
+
+Editing a key changes exactly the files of the stages that read it, so Snakemake reruns exactly
+those and what follows them.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from sbcore.config.compute import AttentionConfig, LatencyGridConfig, TopologyConfig
+from sbcore.config.data import DataConfig, DemoConfig, LengthProfileConfig, SamplingConfig
+from sbcore.config.method import BalancerConfig, TunerConfig
+from sbcore.config.reporting import EvaluateConfig, TrackingConfig
+from sbcore.config.schema import Config
+from sbcore.config.section import Section
+from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
+from sbcore.types import Barrier
+
+
+class RunStage(Section):
+    """Opens the pipeline run."""
+
+    run: str
+    tracking: TrackingConfig
+    config: Config
+
+
+class DemoStage(Section):
+    """Makes the demo's data set, tokenizer, tasks and base model."""
+
+    seed: int
+    demo: DemoConfig
+    shape: ModelShape
+
+
+class PrepareStage(Section):
+    """Reads, tokenizes and masks the data set."""
+
+    data: DataConfig
+
+
+class ProfileLengthsStage(Section):
+    """Describes the length distribution."""
+
+    lengths: LengthProfileConfig
+
+
+class ProfileLatencyStage(Section):
+    """Measures the model's layers."""
+
+    attention: AttentionConfig
+    model: ModelConfig
+    latency: LatencyGridConfig
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int
+
+
+class PlanStage(Section):
+    """Lays out every global batch of a variant."""
+
+    variant: str
+    seed: int
+    sampling: SamplingConfig
+    block_size: int
+    top_k: int
+    attention: Literal["sparse", "dense"]
+    balancer: BalancerConfig
+    num_ranks: int
+    barrier: Barrier
+    max_tokens: int
+    max_sequences: int
+    max_extrapolation: float
+
+
+class TrainStage(Section):
+    """Trains a variant by its plan."""
+
+    variant: str
+    seed: int
+    model: ModelConfig
+    attention: AttentionConfig
+    kind: Literal["sparse", "dense"]
+    tuner: TunerConfig
+    topology: TopologyConfig
+    train: TrainConfig
+
+
+class EvaluateStage(Section):
+    """Scores a variant's model."""
+
+    variant: str
+    evaluate: EvaluateConfig
+    attention: AttentionConfig
+    kind: Literal["sparse", "dense"]
+    device: Literal["auto", "cpu", "cuda"]
+
+
+class ReportStage(Section):
+    """Compares the variants."""
+
+    run: str
+    baseline: str
+    variants: list[str]
+    barrier: Barrier
+
+
+def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
+    """Yields the stages that run once, by file name without its ending."""
+    yield "run", RunStage(run=config.run, tracking=config.tracking, config=config)
+    yield "demo", DemoStage(seed=config.seed, demo=config.demo, shape=config.model.shape)
+    yield "prepare", PrepareStage(data=config.data)
+    yield "profile_lengths", ProfileLengthsStage(lengths=config.lengths)
+    yield (
+        "profile_latency",
+        ProfileLatencyStage(
+            attention=config.attention,
+            model=config.model,
+            latency=config.latency,
+            device=config.topology.device,
+            threads=config.train.threads_per_rank,
+        ),
+    )
+    yield (
+        "report",
+        ReportStage(
+            run=config.run,
+            baseline=config.baseline,
+            variants=list(config.variants),
+            barrier=config.topology.barrier,
+        ),
+    )
+
+
+def plan_stage(config: Config, name: str) -> PlanStage:
+    """Returns what planning the variant reads."""
+    variant, topology = config.variants[name], config.topology
+    return PlanStage(
+        variant=name,
+        seed=config.seed,
+        sampling=config.sampling,
+        block_size=config.attention.block_size,
+        top_k=config.attention.top_k,
+        attention=variant.attention,
+        balancer=variant.balancer,
+        num_ranks=topology.num_ranks,
+        barrier=topology.barrier,
+        max_tokens=topology.max_tokens,
+        max_sequences=variant.max_sequences,
+        max_extrapolation=config.latency.max_extrapolation,
+    )
+
+
+def train_stage(config: Config, name: str) -> TrainStage:
+    """Returns what training the variant reads."""
+    variant = config.variants[name]
+    return TrainStage(
+        variant=name,
+        seed=config.seed,
+        model=config.model,
+        attention=config.attention,
+        kind=variant.attention,
+        tuner=variant.tuner,
+        topology=config.topology,
+        train=config.train,
+    )
+
+
+def evaluate_stage(config: Config, name: str) -> EvaluateStage:
+    """Returns what evaluating the variant reads."""
+    return EvaluateStage(
+        variant=name,
+        evaluate=config.evaluate,
+        attention=config.attention,
+        kind=config.variants[name].attention,
+        device=config.topology.device,
+    )
+
+
+def all_stages(config: Config) -> Iterator[tuple[str, Section]]:
+    """Yields every stage's part of the configuration: ("plan.sab", PlanStage), ..."""
+    yield from shared_stages(config)
+    for name in config.variants:
+        yield f"plan.{name}", plan_stage(config, name)
+        yield f"train.{name}", train_stage(config, name)
+        yield f"evaluate.{name}", evaluate_stage(config, name)

@@ -1,0 +1,67 @@
+"""Model, optimizer, checkpoints."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from sbcore.config.section import Section
+
+
+class ModelShape(Section):
+    """A Qwen2-type model with random weights."""
+
+    hidden_size: PositiveInt = 64
+    """Width of the residual stream."""
+    intermediate_size: PositiveInt = 128
+    """Width of the gated feed-forward layer."""
+    num_hidden_layers: PositiveInt = 2
+    """Layers."""
+    num_attention_heads: PositiveInt = 1
+    """Query heads."""
+    num_key_value_heads: PositiveInt = 1
+    """Key heads; divides the query heads."""
+    initializer_range: PositiveFloat = 0.04
+    """Standard deviation of the initial weights."""
+    rope_theta: PositiveFloat = 10_000.0
+    """Base of the rotary position embedding."""
+
+
+class ModelConfig(Section):
+    """The model to train."""
+
+    path: str | None = None
+    """A Hugging Face directory of the Qwen2, Qwen3 or Llama families; null = the shape below,
+    as the demo's base model when the demo data are used, else with random weights."""
+    shape: ModelShape = ModelShape()
+    """Read only when path is null."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type; the optimizer always keeps float32 weights."""
+
+
+class TrainConfig(Section):
+    """Optimizer and checkpoints."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Peak learning rate of AdamW."""
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps with a rising learning rate."""
+    decay_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of the steps, at the end, with a linearly falling learning rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's moments."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are clipped to this global norm."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass; budgets and choices are reused."""
+    checkpoint_every_steps: NonNegativeInt = 0
+    """Steps between checkpoints; 0 = only at the end."""
+    keep_checkpoints: PositiveInt = 2
+    """Checkpoints kept."""
+    warmup_steps_unmeasured: NonNegativeInt = 3
+    """First steps left out of step times, which pay for memory pools and caches."""
+    coverage_every_steps: PositiveInt = 5
+    """Steps between coverage measurements in variants that do not tune."""
+    threads_per_rank: PositiveInt = 1
+    """Host threads of each rank."""

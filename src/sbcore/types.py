@@ -1,0 +1,112 @@
+"""What the stages hand to each other: plain, frozen, numpy only.
+
+N sequences of a global batch, R ranks, M micro-batches per rank.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+class Barrier(StrEnum):
+    """Where ranks wait for each other."""
+
+    STEP = "step"
+    MICRO = "micro"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The machine as a balancer sees it.
+
+    ``max_tokens`` caps the packed tokens of a micro-batch (a longer sequence travels alone);
+    ``max_sequences`` caps its sequences, 0 = no cap.
+    """
+
+    num_ranks: int
+    barrier: Barrier
+    max_tokens: int
+    max_sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """One global batch laid out: ``micro_batches[rank][m]`` holds indices into its lengths.
+
+    Every rank has the same number of micro-batches, since collectives hang otherwise; an empty
+    one is run as a dummy of zero loss weight.
+    """
+
+    micro_batches: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks R."""
+        return len(self.micro_batches)
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches M of each rank."""
+        return len(self.micro_batches[0])
+
+
+class CostModel(Protocol):
+    """Predicted milliseconds; ``micro_batch_ms = max(floor_ms, sum of sequence_ms) + constant_ms``.
+
+    DESIGN: the host floor is real, so a short micro-batch costs its launching, not its work.
+    """
+
+    @property
+    def floor_ms(self) -> float:
+        """What a micro-batch costs however short it is."""
+        ...
+
+    @property
+    def constant_ms(self) -> float:
+        """What every micro-batch pays on top."""
+        ...
+
+    def sequence_ms(self, lengths: IntArray) -> FloatArray:
+        """Returns the share of each sequence, all layers, forward and backward. [N] -> [N]."""
+        ...
+
+
+class LatencyModel(Protocol):
+    """Milliseconds by length and top_k, monotone in both."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model that was measured."""
+        ...
+
+    @property
+    def floor_ms(self) -> float:
+        """Host floor of a micro-batch."""
+        ...
+
+    @property
+    def constant_ms(self) -> float:
+        """Constant of a micro-batch."""
+        ...
+
+    def attention_ms(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
+        """Returns one layer's attention, selection included; the arguments broadcast."""
+        ...
+
+    def linear_ms(self, lengths: IntArray) -> FloatArray:
+        """Returns all the rest of the model (all layers, embedding, head) for these tokens."""
+        ...
+
+    def predict(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
+        """Returns the whole model's time per sequence; top_k is [N] or [num_layers, N]."""
+        ...
+
+    def extrapolates(self, lengths: IntArray, top_k: IntArray) -> NDArray[np.bool_]:
+        """Returns where the measured grid does not reach."""
+        ...

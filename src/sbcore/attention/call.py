@@ -1,0 +1,57 @@
+"""What one forward pass carries down to its attention layers.
+
+T packed tokens, N sequences, H query heads, G key heads, D head dim.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from sbkernels import BlockSelection
+
+
+class BudgetSource(Protocol):
+    """Decides the budget of a layer when its queries and keys are known."""
+
+    def top_k(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
+    ) -> torch.Tensor:
+        """Returns top_k, int32 [N] on the device, for q [T, H, D] and k [T, G, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedBudgets:
+    """The same budget for every layer; ``value`` is int32 [N] on the device."""
+
+    value: torch.Tensor
+
+    def top_k(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
+    ) -> torch.Tensor:
+        """Returns the value."""
+        return self.value
+
+
+@dataclass
+class AttentionCall:
+    """The packed batch of one forward pass and where its budgets come from.
+
+    ``lengths`` are the same boundaries on the host, so that nothing waits for the device.
+    ``budgets`` None means dense attention. With ``keep_choices`` the selection of each layer is
+    kept until its recomputation has used it: activation checkpointing runs the forward twice, and
+    another choice the second time would give silently wrong gradients.
+    """
+
+    cu_seqlens: torch.Tensor  # int32 [N+1]
+    lengths: tuple[int, ...]
+    block_size: int
+    backend: str
+    budgets: BudgetSource | None
+    keep_choices: bool = False
+    choices: dict[int, BlockSelection] = field(default_factory=dict)
+
+    @property
+    def max_seqlen(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(self.lengths)

@@ -1,0 +1,35 @@
+"""Dense causal attention of packed sequences, by the library's own kernels.
+
+T packed tokens, H query heads, G key heads, D head dim.
+"""
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def dense_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: tuple[int, ...],
+    *,
+    scale: float | None,
+) -> torch.Tensor:
+    """Returns causal attention within each sequence, [T, H, D] in the dtype of q [T, H, D].
+
+    One call per sequence: exact lengths beat padding, and ``split`` gives one gradient buffer
+    where slices would give one of full size for each sequence.
+    """
+    pieces = zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+    outputs = [
+        scaled_dot_product_attention(
+            *(x.transpose(0, 1).unsqueeze(0) for x in piece),
+            is_causal=True,
+            scale=scale,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        .squeeze(0)
+        .transpose(0, 1)
+        for piece in pieces
+    ]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)

@@ -1,0 +1,113 @@
+"""Registers the attention with transformers, so that any Qwen2, Qwen3 or Llama model uses it.
+
+B rows, T tokens of a row, H query heads, G key heads, D head dim. Both registries are needed:
+without a mask function the library hands every layer no mask at all, silently.
+"""
+
+from typing import Any
+
+import torch
+from sbkernels import moba_attention, select_blocks
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from sbcore.attention.call import AttentionCall, FixedBudgets
+from sbcore.attention.dense import dense_attention
+
+ATTENTION_NAME = "sparsebalance"
+
+
+def register_attention() -> None:
+    """Makes ``attn_implementation="sparsebalance"`` known; needed once in each process."""
+    AttentionInterface.register(ATTENTION_NAME, _attend)
+    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+
+
+def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> None:
+    """Refuses padding: causality and boundaries come with the call, not from a mask."""
+    if attention_mask is not None and not bool(attention_mask.all()):
+        raise ValueError(
+            f"attention_mask: has padding, shape {tuple(attention_mask.shape)}: "
+            f"{ATTENTION_NAME} takes packed sequences. pack the rows or pass one row at a time."
+        )
+
+
+def _attend(
+    module: nn.Module,
+    query: torch.Tensor,  # [B, H, T, D]
+    key: torch.Tensor,  # [B, G, S, D]
+    value: torch.Tensor,  # [B, G, S, D]
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sb_call: AttentionCall | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Returns the output [B, T, H, D] for the library."""
+    if query.shape[2] < key.shape[2]:
+        return _decode(query, key, value, scaling), None
+    call = sb_call if sb_call is not None else _call_of_rows(module, query)
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+    out = _attend_packed(module.layer_idx, q, k, v, call=call, scale=scaling)  # type: ignore[arg-type]
+    return out.unflatten(0, (query.shape[0], query.shape[2])), None
+
+
+def _attend_packed(
+    layer: int,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    call: AttentionCall,
+    scale: float | None,
+) -> torch.Tensor:
+    if call.budgets is None:
+        return dense_attention(q, k, v, call.lengths, scale=scale)
+    shape = {"block_size": call.block_size, "max_seqlen": call.max_seqlen, "backend": call.backend}
+    selection = call.choices.pop(layer, None)
+    if selection is None:
+        with torch.no_grad():
+            top_k = call.budgets.top_k(layer, q, k, call)
+            selection = select_blocks(q, k, call.cu_seqlens, top_k, **shape)  # type: ignore[arg-type]
+        if call.keep_choices:
+            call.choices[layer] = selection
+    return moba_attention(
+        q,
+        k,
+        v,
+        call.cu_seqlens,
+        selection.top_k,
+        scale=scale,
+        selection=selection,
+        **shape,  # type: ignore[arg-type]
+    )
+
+
+def _call_of_rows(module: nn.Module, query: torch.Tensor) -> AttentionCall:
+    """Returns the call of unpacked rows (generation), with the budget in the model's config."""
+    batch, _, tokens, _ = query.shape
+    settings = module.config.sparsebalance  # type: ignore[union-attr]
+    ends = torch.arange(batch + 1, dtype=torch.int32, device=query.device) * tokens
+    top_k = settings["top_k"]
+    value = None if top_k is None else torch.full_like(ends[1:], top_k)
+    return AttentionCall(
+        cu_seqlens=ends,
+        lengths=(tokens,) * batch,
+        block_size=settings["block_size"],
+        backend=settings["backend"],
+        budgets=None if value is None else FixedBudgets(value),
+    )
+
+
+def _decode(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Returns dense attention of the newest token over the cache: prefill sparse, decode dense."""
+    if query.shape[2] != 1:
+        raise ValueError(
+            f"query: {query.shape[2]} tokens after a cache of {key.shape[2] - query.shape[2]}: "
+            "only one token at a time is decoded. prefill the whole prompt in one call."
+        )
+    out = nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+    )
+    return out.transpose(1, 2)

@@ -1,0 +1,1 @@
+"""The language model: built from a shape or read from a Hugging Face directory."""

@@ -20,16 +20,22 @@ def dense_attention(
     One call per sequence: exact lengths beat padding, and ``split`` gives one gradient buffer
     where slices would give one of full size for each sequence.
     """
-    pieces = zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+    grouped = q.shape[1] != k.shape[1]
     outputs = [
         scaled_dot_product_attention(
-            *(x.transpose(0, 1).unsqueeze(0) for x in piece),
+            _heads_first(q_i),
+            _heads_first(k_i),
+            _heads_first(v_i),
             is_causal=True,
             scale=scale,
-            enable_gqa=q.shape[1] != k.shape[1],
+            enable_gqa=grouped,
         )
         .squeeze(0)
         .transpose(0, 1)
-        for piece in pieces
+        for q_i, k_i, v_i in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _heads_first(x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(0, 1).unsqueeze(0)  # [T, H, D] -> [1, H, T, D]

@@ -7,12 +7,12 @@ without a mask function the library hands every layer no mask at all, silently.
 from typing import Any
 
 import torch
-from sbkernels import moba_attention, select_blocks
-from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from sbcore.attention.call import AttentionCall, FixedBudgets
 from sbcore.attention.dense import dense_attention
+from sbkernels import moba_attention, select_blocks
 
 ATTENTION_NAME = "sparsebalance"
 
@@ -33,7 +33,7 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
 
 
 def _attend(
-    module: nn.Module,
+    module: Any,
     query: torch.Tensor,  # [B, H, T, D]
     key: torch.Tensor,  # [B, G, S, D]
     value: torch.Tensor,  # [B, G, S, D]
@@ -47,7 +47,7 @@ def _attend(
         return _decode(query, key, value, scaling), None
     call = sb_call if sb_call is not None else _call_of_rows(module, query)
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    out = _attend_packed(module.layer_idx, q, k, v, call=call, scale=scaling)  # type: ignore[arg-type]
+    out = _attend_packed(module.layer_idx, q, k, v, call=call, scale=scaling)
     return out.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
@@ -62,12 +62,19 @@ def _attend_packed(
 ) -> torch.Tensor:
     if call.budgets is None:
         return dense_attention(q, k, v, call.lengths, scale=scale)
-    shape = {"block_size": call.block_size, "max_seqlen": call.max_seqlen, "backend": call.backend}
+    block_size, max_seqlen, backend = call.block_size, call.max_seqlen, call.backend
     selection = call.choices.pop(layer, None)
     if selection is None:
         with torch.no_grad():
-            top_k = call.budgets.top_k(layer, q, k, call)
-            selection = select_blocks(q, k, call.cu_seqlens, top_k, **shape)  # type: ignore[arg-type]
+            selection = select_blocks(
+                q,
+                k,
+                call.cu_seqlens,
+                call.budgets.top_k(layer, q, k, call),
+                block_size=block_size,
+                max_seqlen=max_seqlen,
+                backend=backend,
+            )
         if call.keep_choices:
             call.choices[layer] = selection
     return moba_attention(
@@ -76,16 +83,18 @@ def _attend_packed(
         v,
         call.cu_seqlens,
         selection.top_k,
+        block_size=block_size,
+        max_seqlen=max_seqlen,
         scale=scale,
         selection=selection,
-        **shape,  # type: ignore[arg-type]
+        backend=backend,
     )
 
 
-def _call_of_rows(module: nn.Module, query: torch.Tensor) -> AttentionCall:
+def _call_of_rows(module: Any, query: torch.Tensor) -> AttentionCall:
     """Returns the call of unpacked rows (generation), with the budget in the model's config."""
     batch, _, tokens, _ = query.shape
-    settings = module.config.sparsebalance  # type: ignore[union-attr]
+    settings = module.config.sparsebalance
     ends = torch.arange(batch + 1, dtype=torch.int32, device=query.device) * tokens
     top_k = settings["top_k"]
     value = None if top_k is None else torch.full_like(ends[1:], top_k)
@@ -107,7 +116,7 @@ def _decode(
             f"query: {query.shape[2]} tokens after a cache of {key.shape[2] - query.shape[2]}: "
             "only one token at a time is decoded. prefill the whole prompt in one call."
         )
-    out = nn.functional.scaled_dot_product_attention(
+    out = scaled_dot_product_attention(
         query, key, value, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
     )
     return out.transpose(1, 2)

@@ -15,7 +15,7 @@ def classification(prediction: str, answer: str, all_classes: Sequence[str]) -> 
     matches = [name for name in all_classes if name in prediction]
     for name in matches:
         if name in answer and name != answer:
-            matches.remove(name)  # noqa: B909
+            matches.remove(name)
     return 1.0 / len(matches) if answer in matches else 0.0
 
 

@@ -60,12 +60,13 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def find_metric(name: str) -> Metric:
+def find_metric(name: str, *, place: str) -> Metric:
     """Returns the metric of this name.
 
     Raises:
-        SparseBalanceError: No such metric; near names are offered.
+        SparseBalanceError: No such metric; ``place`` says where it was asked for and near names
+            are offered.
     """
     if name not in METRICS:
-        raise SparseBalanceError(f"metrics: {unknown_name('metric', name, METRICS)}")
+        raise SparseBalanceError(f"{place}: {unknown_name('metric', name, METRICS)}")
     return METRICS[name]

@@ -1,0 +1,147 @@
+"""Scores of prediction files that exist already: ``sb evaluate --score-only``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.descriptions import read_descriptions
+from sbcore.evaluate.longbench import LENGTH_BALANCED, averages, category_means
+from sbcore.evaluate.rows import SUFFIXES, PredictionRow, find_rows_file, read_rows
+from sbcore.evaluate.scoring import bucket_percents, example_scores, percent
+from sbcore.evaluate.tasks import Task, benchmark_tasks, find_task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """One task's score in percent; ``buckets`` by length for the tasks of LongBench-E."""
+
+    task: Task
+    score: float
+    num_examples: int
+    buckets: dict[str, float | None] | None
+
+    @property
+    def notice(self) -> str | None:
+        """What is odd about the number of rows, None if it is the official one or there is none."""
+        expected = self.task.num_examples
+        if expected is None or self.num_examples == expected:
+            return None
+        what = "partial" if self.num_examples < expected else "too many, perhaps written twice"
+        return f"{self.task.name}: {self.num_examples} rows, the task has {expected}: {what}."
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionScores:
+    """The scores of a folder of predictions, in the order of the tasks' tables."""
+
+    tasks: tuple[TaskScore, ...]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Score by task, percent, two digits."""
+        return {entry.task.name: entry.score for entry in self.tasks}
+
+    @property
+    def notices(self) -> list[str]:
+        """One line for each task whose number of rows is not the official one."""
+        return [entry.notice for entry in self.tasks if entry.notice is not None]
+
+
+def score_predictions(folder: Path) -> PredictionScores:
+    """Returns the scores of every ``TASK.jsonl`` or ``TASK.jsonl.gz`` in ``folder``.
+
+    Raises:
+        SparseBalanceError: No such folder, no prediction file in it, an unknown task, or a row
+            that is not as it should be (file and line).
+    """
+    files = _prediction_files(folder)
+    progress = Console(stderr=True)
+    return PredictionScores(
+        tuple(
+            _score_file(task, files[task])
+            for task in track(
+                files, "Scoring", console=progress, transient=True, disable=not progress.is_terminal
+            )
+        )
+    )
+
+
+def print_scores_json(scores: PredictionScores) -> None:
+    """Writes ``{"scores": {TASK: number}}`` to stdout and the notices to stderr."""
+    Console(soft_wrap=True).out(json.dumps({"scores": scores.scores}, indent=2), highlight=False)
+    _print_notices(scores)
+
+
+def print_scores_table(scores: PredictionScores) -> None:
+    """Writes the scores as a table, with every average they suffice for, to stdout."""
+    console = Console()
+    console.print(_task_table(scores))
+    for name, value in _summary(scores.scores).items():
+        console.print(f"{name:<32} {value:>6.2f}", highlight=False)
+    _print_notices(scores)
+
+
+def _prediction_files(folder: Path) -> dict[Task, Path]:
+    if not folder.is_dir():
+        raise SparseBalanceError(
+            f"{folder}: no such folder. give the folder with TASK.jsonl files."
+        )
+    files = [path.name for path in folder.iterdir() if path.is_file()]
+    names = {file.removesuffix(end) for file in files for end in SUFFIXES if file.endswith(end)}
+    if not names:
+        raise SparseBalanceError(
+            f"{folder}: no TASK.jsonl or TASK.jsonl.gz in it. put one file per task there."
+        )
+    described = {name: entry.as_task(name) for name, entry in read_descriptions(folder).items()}
+    order = [*described, *benchmark_tasks()]
+    tasks = [find_task(name, described, place=str(folder)) for name in sorted(names)]
+    tasks.sort(key=lambda task: order.index(task.name))
+    return {task: path for task in tasks if (path := find_rows_file(folder, task.name))}
+
+
+def _score_file(task: Task, path: Path) -> TaskScore:
+    rows = read_rows(path, PredictionRow)
+    scores = example_scores(task, rows, path)
+    buckets = bucket_percents(scores, rows) if task.name in LENGTH_BALANCED else None
+    return TaskScore(task=task, score=percent(scores), num_examples=len(rows), buckets=buckets)
+
+
+def _task_table(scores: PredictionScores) -> Table:
+    table = Table(box=SIMPLE, caption="0-4k, 4-8k, 8k+: by the record's length, as LongBench-E")
+    for heading in ("task", "metric"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("examples", "score", "0-4k", "4-8k", "8k+"):
+        table.add_column(heading, justify="right")
+    for entry in scores.tasks:
+        examples = f"{entry.num_examples}"
+        if entry.notice is not None:
+            examples += f" of {entry.task.num_examples}"
+        buckets = ["-" if value is None else f"{value:.2f}" for value in _buckets(entry)]
+        table.add_row(entry.task.name, entry.task.metric, examples, f"{entry.score:.2f}", *buckets)
+    return table
+
+
+def _buckets(entry: TaskScore) -> list[float | None]:
+    return [None, None, None] if entry.buckets is None else list(entry.buckets.values())
+
+
+def _summary(scores: dict[str, float]) -> dict[str, float]:
+    english = {f"mean of {name}": value for name, value in category_means(scores, "en").items()}
+    chinese = {
+        f"mean of {name} (zh)": value
+        for name, value in category_means(scores, "zh").items()
+        if name != "code"
+    }
+    return english | chinese | averages(scores)
+
+
+def _print_notices(scores: PredictionScores) -> None:
+    console = Console(stderr=True, soft_wrap=True)
+    for notice in scores.notices:
+        console.print(f"note: {notice}", highlight=False, markup=False)

@@ -1,0 +1,88 @@
+"""The table of LongBench tasks, their averages and buckets."""
+
+import json
+
+import pytest
+
+from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.longbench import (
+    LENGTH_BALANCED,
+    TASKS,
+    averages,
+    category_means,
+    length_bucket,
+)
+from sbcore.evaluate.metrics import METRICS
+from sbcore.evaluate.scoring import first_line
+from sbcore.evaluate.tasks import benchmark_tasks, find_task
+
+# One published line, GPT-3.5-Turbo-16k: category means and their average.
+GPT_MEANS = (39.8, 38.7, 26.5, 67.1, 54.1, 37.8)
+
+
+def test_every_task_is_there_once():
+    assert len(TASKS) == 21
+    assert len({task.name for task in TASKS}) == 21
+    assert sum(task.num_examples for task in TASKS) == 4750
+    assert len(LENGTH_BALANCED) == 13
+    assert set(LENGTH_BALANCED) <= {task.name for task in TASKS}
+
+
+def test_metrics_of_all_tasks_exist():
+    assert {task.metric for task in benchmark_tasks().values()} <= set(METRICS)
+
+
+def test_token_limits_are_those_shipped(real_data):
+    shipped = json.loads((real_data / "longbench/config/dataset2maxlen.json").read_text())
+    assert {task.name: task.max_new_tokens for task in TASKS} == shipped
+
+
+def test_six_tasks_are_asked_without_a_chat_template():
+    without = {task.name for task in TASKS if not task.chat}
+    assert without == {"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"}
+
+
+def test_first_line_rule():
+    assert {t.name for t in TASKS if t.first_line} == {"trec", "triviaqa", "samsum", "lsht"}
+    assert first_line("\n\nRed\nQuestion: next") == "Red"
+    assert first_line(" \nRed") == " "
+    assert first_line("") == ""
+
+
+def test_average_is_over_categories_not_tasks():
+    by_category = dict(
+        zip(
+            ("single_doc_qa", "multi_doc_qa", "summarization", "few_shot", "synthetic", "code"),
+            GPT_MEANS,
+            strict=True,
+        )
+    )
+    scores = {task.name: by_category[task.category] for task in TASKS}
+    found = averages(scores)
+    assert found["six_category_average"] == pytest.approx(44.0)
+    sizes = {"single_doc_qa": 3, "multi_doc_qa": 3, "summarization": 3, "few_shot": 3}
+    total = sum(sizes.get(name, 2) * value for name, value in by_category.items())
+    assert found["sixteen_task_mean"] == round(total / 16, 2)
+    assert found["six_category_average_zh"] == pytest.approx(44.0)
+
+
+def test_averages_of_incomplete_scores_are_left_out():
+    scores = {task.name: 50.0 for task in TASKS if task.language != "zh"}
+    assert set(averages(scores)) == {"six_category_average", "sixteen_task_mean"}
+    del scores["lcc"]
+    assert averages(scores) == {}
+    assert "code" not in category_means(scores, "en")
+    assert category_means(scores, "en")["few_shot"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("length", "bucket"),
+    [(0, "0-4k"), (3999, "0-4k"), (4000, "4-8k"), (7999, "4-8k"), (8000, "8k+")],
+)
+def test_length_buckets(length, bucket):
+    assert length_bucket(length) == bucket
+
+
+def test_unknown_task_offers_near_names():
+    with pytest.raises(SparseBalanceError, match=r"here: task = 'hotpot_qa'.*Did you mean 'hotpot"):
+        find_task("hotpot_qa", {}, place="here")

@@ -1,0 +1,146 @@
+"""Scoring prediction files: the published scores, the output, and bad input."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.metrics import METRICS
+from sbcore.evaluate.rows import PredictionRow, read_rows
+from sbcore.evaluate.scores import print_scores_json, print_scores_table, score_predictions
+
+GOOD = {"pred": "Red fox", "answers": ["red fox"], "all_classes": None, "length": 10}
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def published(real_data):
+    return json.loads((real_data / "longbench_predictions/expected_scores.json").read_text())
+
+
+def test_published_scores_are_reproduced_to_the_last_digit(real_data, published):
+    scores = score_predictions(real_data / "longbench_predictions")
+    assert len(scores.scores) == 16
+    assert scores.scores == {task: published["published"][task] for task in scores.scores}
+    assert scores.notices == []
+
+
+@pytest.mark.parametrize("task", ["lcc", "repobench-p"])
+def test_indel_form_gives_the_scores_of_an_installed_c_library(real_data, published, task):
+    rows = read_rows(real_data / f"longbench_predictions/{task}.jsonl.gz", PredictionRow)
+    metric = METRICS["code_sim_indel"]
+    total = sum(metric(row.pred, row.answers, ()) for row in rows)
+    expected = published["recomputed_with_official_metrics"]["levenshtein"][task]
+    assert round(100 * total / len(rows), 2) == expected
+
+
+def test_plain_and_gzip_files(tmp_path):
+    write(tmp_path / "qasper.jsonl", GOOD, {**GOOD, "pred": "blue"}, {**GOOD, "pred": "red"})
+    with gzip.open(tmp_path / "trec.jsonl.gz", "wt") as file:
+        file.write(json.dumps({**GOOD, "answers": ["Red"], "all_classes": ["Red", "Blue"]}))
+    (tmp_path / "result.json").write_text("{}")
+    scores = score_predictions(tmp_path)
+    assert scores.scores == {"qasper": 55.56, "trec": 100.0}
+    assert [notice.split(":")[0] for notice in scores.notices] == ["qasper", "trec"]
+
+
+def test_json_output_is_scores_alone(tmp_path, capsys):
+    write(tmp_path / "qasper.jsonl", GOOD)
+    print_scores_json(score_predictions(tmp_path))
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"scores": {"qasper": 100.0}}
+    assert "qasper: 1 rows, the task has 200: partial" in err
+
+
+def test_table_output_names_the_task_and_both_row_counts(tmp_path, capsys):
+    write(tmp_path / "passage_retrieval_en.jsonl", {**GOOD, "answers": ["Paragraph 3"]})
+    (tmp_path / "tasks.json").write_text(
+        '{"own": {"metric": "exact", "max_new_tokens": 1, "template": "{input}"}}'
+    )
+    write(tmp_path / "own.jsonl", {**GOOD, "answers": ["Red fox"]})
+    print_scores_table(score_predictions(tmp_path))
+    out = capsys.readouterr().out
+    assert "passage_retrieval_en" in out
+    assert "1 of 200" in out
+    assert re.search(r"own +exact +1 +100\.00", out)
+
+
+def test_buckets_by_length(tmp_path):
+    write(tmp_path / "qasper.jsonl", GOOD, {**GOOD, "pred": "x", "length": 4000})
+    (entry,) = score_predictions(tmp_path).tasks
+    assert entry.buckets == {"0-4k": 100.0, "4-8k": 0.0, "8k+": None}
+
+
+def test_rows_without_length_are_scored(tmp_path):
+    write(tmp_path / "qasper.jsonl", {k: v for k, v in GOOD.items() if k != "length"})
+    assert score_predictions(tmp_path).scores == {"qasper": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ({k: v for k, v in GOOD.items() if k != "pred"}, "pred: field required"),
+        ({**GOOD, "pred": None}, "pred = null"),
+        ({**GOOD, "answers": []}, "answers = "),
+        ({**GOOD, "answers": "red fox"}, 'answers = "red fox"'),
+        ({**GOOD, "answers": [1]}, "answers.0 = 1"),
+        ({**GOOD, "all_classes": "x"}, "all_classes = "),
+        ({**GOOD, "length": "10"}, "length = "),
+        ([1, 2], "row = "),
+    ],
+)
+def test_wrong_field_names_file_and_line(tmp_path, row, wrong):
+    write(tmp_path / "qasper.jsonl", GOOD, row)
+    with pytest.raises(SparseBalanceError) as caught:
+        score_predictions(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/qasper.jsonl:2: {wrong}")
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_json_names_file_and_line(tmp_path):
+    (tmp_path / "qasper.jsonl").write_text(json.dumps(GOOD) + "\n{\n")
+    with pytest.raises(SparseBalanceError, match=r"qasper\.jsonl:2: not JSON"):
+        score_predictions(tmp_path)
+
+
+def test_labels_missing_for_classification(tmp_path):
+    write(tmp_path / "trec.jsonl", GOOD)
+    with pytest.raises(SparseBalanceError, match=r"trec\.jsonl: row 1: all_classes is empty"):
+        score_predictions(tmp_path)
+
+
+def test_unknown_task_offers_near_names(tmp_path):
+    write(tmp_path / "hotpot-qa.jsonl", GOOD)
+    with pytest.raises(SparseBalanceError, match="Did you mean 'hotpotqa'"):
+        score_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wrong"),
+    [
+        ("qasper.jsonl", b"", "no rows in it"),
+        ("qasper.jsonl", b"\xff\xfe", "cannot be read"),
+        ("qasper.jsonl.gz", b"plain", "cannot be read"),
+        ("qasper.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-12], "cannot be read|field required"),
+    ],
+)
+def test_unreadable_files(tmp_path, name, content, wrong):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SparseBalanceError, match=wrong):
+        score_predictions(tmp_path)
+
+
+def test_folder_missing_empty_or_ambiguous(tmp_path):
+    with pytest.raises(SparseBalanceError, match="no such folder"):
+        score_predictions(tmp_path / "nowhere")
+    with pytest.raises(SparseBalanceError, match=r"no TASK\.jsonl"):
+        score_predictions(tmp_path)
+    write(tmp_path / "qasper.jsonl", GOOD)
+    (tmp_path / "qasper.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(SparseBalanceError, match="both exist"):
+        score_predictions(tmp_path)

@@ -1,6 +1,7 @@
 """What a selection of key blocks is, apart from who made it and how it is stored.
 
-Shapes: T packed tokens, H query heads, N sequences, M = max_num_blocks, R ranks kept.
+Shapes: T packed tokens, H query heads, N sequences, M = max_num_blocks,
+R = min(largest top_k, M) ranks kept.
 Rows are packed tokens; a block id counts from the start of the row's own sequence.
 """
 
@@ -30,8 +31,8 @@ class BlockSelection(ABC):
 
     @property
     def max_num_blocks(self) -> int:
-        """Blocks of the longest sequence that the selection can describe."""
-        return num_blocks_of(self.max_seqlen, self.block_size)
+        """Blocks of the longest sequence that the selection can describe, at least 1."""
+        return max(1, num_blocks_of(self.max_seqlen, self.block_size))
 
     @property
     @abstractmethod

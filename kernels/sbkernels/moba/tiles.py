@@ -1,0 +1,99 @@
+"""Attention whose time on a CPU follows the budget: dense algebra over tiles of chosen pairs.
+
+Own blocks are one batched product over all blocks (`own_blocks`). Past blocks are (row, key
+block) pairs gathered in tiles (`pairs`, `past_blocks`), merged per row by log-sum-exp. The
+backward pass recomputes the weights instead of keeping them, so memory is linear in the number
+of pairs times the head dim. Sequences come padded to whole blocks: a padding key lies after
+every real row of its block, where the causal mask hides it.
+
+Shapes: H query heads, G key heads, D head dim, B blocks of all sequences, C tokens in a block,
+Q = H * B * C query rows, R past blocks per row, S slots of the tiles.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
+
+from sbkernels.moba.own_blocks import attend_own, own_gradients
+from sbkernels.moba.packing import cut_from_blocks, pad_to_blocks, past_blocks_of_pack
+from sbkernels.moba.pairs import PairTiles, tile_pairs
+from sbkernels.moba.past_blocks import attend_past, past_gradients
+
+
+def attend_tiles(
+    sequences: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    ranked: Sequence[torch.Tensor],
+    *,
+    block_size: int,
+    scale: float,
+) -> list[torch.Tensor]:
+    """Returns the outputs [L, H, D] of sequences (q, k, v), each with its ranked blocks.
+
+    q [L, H, D], k and v [L, G, D], not empty; ranked int32 [H, L, W] in rank order, -1 behind.
+    """
+    q, k, v = (pad_to_blocks(part, block_size=block_size) for part in zip(*sequences, strict=True))
+    tiles = tile_pairs(
+        past_blocks_of_pack(ranked, block_size=block_size),
+        num_kv_heads=k.shape[0],
+        num_blocks=k.shape[1],
+        rows_per_tile=rows_per_tile(block_size),
+    )
+    out: torch.Tensor = TilesAttention.apply(q, k, v, tiles, scale)
+    return cut_from_blocks(out, [queries.shape[0] for queries, _, _ in sequences])
+
+
+def rows_per_tile(block_size: int) -> int:
+    """Returns the height of the tiles: high ones copy fewer keys, low ones pad less."""
+    return min(max(block_size, 32), 128)
+
+
+class TilesAttention(torch.autograd.Function):
+    """Softmax attention over own blocks (causal) and the past blocks listed in tiles."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        tiles: PairTiles,
+        scale: float,
+    ) -> torch.Tensor:
+        """Returns the output [H, B, C, D] for q [H, B, C, D] and k, v [G, B, C, D]."""
+        q = q * scale
+        own_out, own_lse = attend_own(q, k, v)
+        slot_out, slot_lse = attend_past(q, k, v, tiles)
+        past_lse = slot_lse[tiles.slots].masked_fill_(tiles.absent, -torch.inf)  # [Q, R]
+        lse = torch.cat([own_lse.view(-1, 1), past_lse], dim=1).logsumexp(dim=1)
+        out = own_out * (own_lse - lse.view_as(own_lse)).exp_().unsqueeze(-1)
+        _add_slots(out, slot_out, tiles, weights=(past_lse - lse[:, None]).exp_())
+        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, out, lse, *tiles)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Returns the gradients of q, k and v."""
+        q, k, v, out, lse, *lists = ctx.saved_tensors
+        tiles = PairTiles(*lists)
+        grad_out = grad_out.contiguous()
+        delta = (grad_out * out).sum(dim=-1)
+        grad_q, own_grad_k, own_grad_v = own_gradients(q, k, v, grad_out, lse, delta)
+        slot_grad_q, grad_k, grad_v = past_gradients(q, k, v, grad_out, lse, delta, tiles)
+        _add_slots(grad_q, slot_grad_q, tiles, weights=(~tiles.absent).to(q.dtype))
+        return grad_q.mul_(ctx.scale), grad_k.add_(own_grad_k), grad_v.add_(own_grad_v), None, None
+
+
+def _add_slots(
+    rows: torch.Tensor, slot_values: torch.Tensor, tiles: PairTiles, *, weights: torch.Tensor
+) -> None:
+    """Adds to each row [..., D] the weighted values [S, D] of its slots, in rank order."""
+    if slot_values.shape[0] == 0:
+        return
+    # One pass over the slots of a row: neither a gathered copy nor atomics.
+    added = embedding_bag(tiles.slots, slot_values, per_sample_weights=weights, mode="sum")
+    rows.view(-1, rows.shape[-1]).add_(added)

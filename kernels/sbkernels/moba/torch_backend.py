@@ -1,0 +1,139 @@
+"""The CPU backend: dense attention where the budget covers a sequence, tiles elsewhere.
+
+Sequences of at most top_k blocks go one by one to the library's fused dense kernel, which is
+exactly equal there and has less overhead; the others go through tiles together. bfloat16 and
+float16 are computed in float32 and rounded once.
+
+Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, L tokens and
+B blocks of a sequence, C tokens in a block, W ranks kept.
+"""
+
+import torch
+
+from sbkernels.moba.coverage import sequence_coverage
+from sbkernels.moba.dense import attend_dense
+from sbkernels.moba.ranking import rank_blocks
+from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
+from sbkernels.moba.tiles import attend_tiles
+
+
+@torch.no_grad()
+def select(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+) -> RankedSelection:
+    """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
+    lengths = cu_seqlens.diff().tolist()
+    ranks = _num_ranks(lengths, top_k, block_size=block_size)
+    width = min(int(top_k.max()), max(1, num_blocks_of(max_seqlen, block_size)))
+    blocks = torch.full((q.shape[1], q.shape[0], width), -1, dtype=torch.int32)
+    present = [n for n, num_ranks in enumerate(ranks) if num_ranks]
+    ranked = _rank(q, k, lengths, ranks, present, block_size=block_size)
+    rows = blocks.split(lengths, dim=1)
+    for n, best in zip(present, ranked, strict=True):
+        rows[n][..., : ranks[n]] = best
+    return RankedSelection(top_k=top_k, block_size=block_size, max_seqlen=max_seqlen, blocks=blocks)
+
+
+@torch.no_grad()
+def cover(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+    ladder: tuple[int, ...],
+    row_stride: int,
+) -> torch.Tensor:
+    """Returns the coverage curve, float32 [N, len(ladder)]."""
+    del max_seqlen  # the boundaries say it
+    lengths = cu_seqlens.diff().tolist()
+    curves = [
+        sequence_coverage(
+            queries, keys, block_size=block_size, ladder=ladder, row_stride=row_stride
+        )
+        for queries, keys in zip(q.split(lengths), k.split(lengths), strict=True)
+    ]
+    return torch.stack(curves).float()
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+    scale: float,
+    selection: BlockSelection | None,
+    deterministic: bool,
+) -> torch.Tensor:
+    """Returns the attention output [T, H, D] in the dtype of q."""
+    del deterministic  # sums run in a fixed order in any case
+    lengths = cu_seqlens.diff().tolist()
+    ranks = _num_ranks(lengths, top_k, block_size=block_size)
+    sparse = [n for n, length in enumerate(lengths) if ranks[n] < num_blocks_of(length, block_size)]
+    # `split`, not slices: the backward pass of a slice writes a full-size tensor of zeros.
+    parts = [_widen(tensor).split(lengths) for tensor in (q, k, v)]
+    sequences = list(zip(*parts, strict=True))
+    outs = {
+        n: attend_dense(*sequence, scale=scale)
+        for n, sequence in enumerate(sequences)
+        if n not in sparse
+    }
+    if sparse:
+        if selection is None:
+            ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size)
+        else:
+            ranked = _stored(selection, lengths, ranks, sparse)
+        chosen = [sequences[n] for n in sparse]
+        sparse_outs = attend_tiles(chosen, ranked, block_size=block_size, scale=scale)
+        outs.update(zip(sparse, sparse_outs, strict=True))
+    return torch.cat([outs[n] for n in range(len(lengths))]).to(q.dtype)
+
+
+def _rank(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    lengths: list[int],
+    ranks: list[int],
+    wanted: list[int],
+    *,
+    block_size: int,
+) -> list[torch.Tensor]:
+    """Returns the ranked blocks of the wanted sequences, int32 [H, L, W] each."""
+    queries, keys = q.detach().split(lengths), k.detach().split(lengths)
+    return [
+        rank_blocks(queries[n], keys[n], block_size=block_size, num_ranks=ranks[n]) for n in wanted
+    ]
+
+
+def _stored(
+    selection: BlockSelection, lengths: list[int], ranks: list[int], wanted: list[int]
+) -> list[torch.Tensor]:
+    """Returns what the selection holds for the wanted sequences, int32 [H, L, W] each."""
+    if not isinstance(selection, RankedSelection):
+        raise ValueError(
+            f"sbkernels: selection: got {type(selection).__name__}, wanted RankedSelection: "
+            "backend torch reads ranked blocks only."
+        )
+    rows = selection.blocks.split(lengths, dim=1)
+    return [rows[n][..., : ranks[n]] for n in wanted]
+
+
+def _num_ranks(lengths: list[int], top_k: torch.Tensor, *, block_size: int) -> list[int]:
+    """Returns how many blocks a row of each sequence attends to at most."""
+    budgets = zip(lengths, top_k.tolist(), strict=True)
+    return [min(num_blocks_of(length, block_size), budget) for length, budget in budgets]
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,1 @@
+"""Tuning: budgets follow the load, bounded by what routing coverage allows."""

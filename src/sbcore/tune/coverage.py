@@ -1,0 +1,79 @@
+"""What is expected of coverage before a micro-batch runs: moving averages of measured curves.
+
+l layer, N sequences, K rungs of the ladder, b length bucket. A bucket holds sequences whose
+number of blocks agrees up to a factor of two, since coverage depends on length that way.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sbcore.types import FloatArray, IntArray
+
+NUM_BUCKETS = 24
+"""Sequences of up to 2**23 blocks."""
+
+
+def buckets_of(lengths: IntArray, block_size: int) -> IntArray:
+    """Returns each sequence's bucket: the binary logarithm of its blocks, rounded up. [N]."""
+    num_blocks = np.maximum(-(-lengths // block_size), 1)
+    return np.ceil(np.log2(num_blocks)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class CoverageModel:
+    """Expected coverage by layer, length bucket and budget.
+
+    ``curves`` is float64 [num_layers, NUM_BUCKETS, K], NaN where nothing was measured yet.
+    """
+
+    ladder: IntArray
+    block_size: int
+    ema_decay: float
+    curves: FloatArray
+
+    @staticmethod
+    def empty(
+        ladder: IntArray, *, num_layers: int, block_size: int, ema_decay: float
+    ) -> "CoverageModel":
+        """Returns a model that has measured nothing."""
+        curves = np.full((num_layers, NUM_BUCKETS, len(ladder)), np.nan)
+        return CoverageModel(ladder, block_size, ema_decay, curves)
+
+    def expected(self, lengths: IntArray) -> FloatArray:
+        """Returns the curve of every sequence in every layer, [num_layers, N, K]."""
+        return self.curves[:, buckets_of(lengths, self.block_size)]
+
+    def updated(self, lengths: IntArray, measured: FloatArray) -> "CoverageModel":
+        """Returns the model after one step; measured is [num_layers, N, K].
+
+        Sequences of one bucket count with their tokens, in the order given, so that every rank
+        comes to the same bits. Curves that are not finite are left out.
+        """
+        curves = self.curves.copy()
+        which = buckets_of(lengths, self.block_size)
+        usable = np.isfinite(measured).all(axis=(0, 2))
+        for bucket in np.unique(which[usable]):
+            rows = usable & (which == bucket)
+            weights = lengths[rows] / lengths[rows].sum()
+            new = np.einsum("n,lnk->lk", weights, measured[:, rows])
+            old = curves[:, bucket]
+            curves[:, bucket] = np.where(
+                np.isnan(old), new, self.ema_decay * old + (1 - self.ema_decay) * new
+            )
+        return CoverageModel(self.ladder, self.block_size, self.ema_decay, curves)
+
+
+def budget_bounds(curves: FloatArray, ladder: IntArray, *, top_k: int, p: float) -> IntArray:
+    """Returns the least and the greatest budget that p allows, int64 [2, ...] for curves [..., K].
+
+    The least keeps C(k) >= C(k0) - p. The greatest is the first with C(k) >= C(k0) + p, or the
+    first that covers all there is: more would cost time for nothing (arXiv 2604.13847, DST's
+    bounded coverage change). Where a curve is not known, both are k0.
+    """
+    base = curves[..., np.searchsorted(ladder, top_k), None]
+    low = ladder[np.argmax(curves >= base - p, axis=-1)]
+    goal = np.minimum(base + p, curves.max(axis=-1, keepdims=True))
+    high = ladder[np.argmax(curves >= goal, axis=-1)]
+    known = np.isfinite(curves).all(axis=-1)
+    return np.where(known, np.stack([low, np.maximum(high, top_k)]), top_k)

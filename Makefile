@@ -1,0 +1,72 @@
+# Verbs of the project; needs Python 3.11+ and make only. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup run rerun test check fix config ui clean
+
+PYTHON ?= python3
+CONFIG ?= config/demo.yaml
+CORES ?= all
+# More words for snakemake, as in: make run ARGS=-n
+ARGS ?=
+
+BIN := $(CURDIR)/.venv/bin
+INSTALLED := .venv/.installed
+SOURCES := src kernels tests examples
+
+export PATH := $(BIN):$(PATH)
+# Nothing calls home, nothing downloads models, ranks don't fight over cores.
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+export OMP_NUM_THREADS := 1
+export PYTHONUNBUFFERED := 1
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv with the locked packages; about 5 minutes the first time
+
+$(INSTALLED): requirements.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -r requirements.lock -r requirements-dev.lock
+	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## the whole pipeline; CONFIG=config/smoke.yaml for another one, ARGS=-n to look first
+	@sb config check $(CONFIG)
+	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
+	@sb config where $(CONFIG)
+
+rerun: setup ## force one stage and what follows it: make rerun STAGE=train
+	snakemake --cores $(CORES) --configfile $(CONFIG) --forcerun $(STAGE) $(ARGS)
+
+test: setup check ## checks, then every test; at most 10 minutes on two cores
+	pytest -n 2 --dist loadgroup -m "not (distributed or workflow or e2e)" tests
+	pytest -m "distributed or workflow or e2e" -v --durations 10 tests
+
+check: setup ## formats, types, imports, spelling, generated files; rewrites nothing
+	ruff check $(SOURCES)
+	ruff format --check $(SOURCES)
+	mypy
+	lint-imports
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	codespell README.md CONTRIBUTING.md CHANGELOG.md config docs src kernels tests workflow
+	sb config export --check
+
+fix: setup ## rewrite formats and generated files
+	ruff check --fix $(SOURCES)
+	ruff format $(SOURCES)
+	snakefmt Snakefile workflow
+	sb config export
+
+config: setup ## regenerate default.yaml, schema.json and the reference from the schema
+	sb config export
+
+ui: setup ## MLflow on this machine, the variants' runs side by side
+	@sb config where $(CONFIG)
+	@echo "MLflow starts at http://127.0.0.1:$${PORT:-5000} (20 s); stop it with Ctrl-C."
+	mlflow server --backend-store-uri sqlite:///results/mlflow/mlflow.db --host 127.0.0.1 --port $${PORT:-5000} --workers 1
+
+clean: ## delete results of runs (not .venv)
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -r {} +

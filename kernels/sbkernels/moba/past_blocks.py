@@ -13,7 +13,8 @@ import torch
 
 from sbkernels.moba.pairs import PairTiles
 
-# The temporaries of a chunk of tiles stay in the cache, and their memory is reused.
+# The temporaries of a chunk of tiles stay in the cache: without chunks 4K tokens took 2-3 times as
+# long at top_k 16 (fresh memory, cache misses); 2K to 8K rows are level.
 ROWS_PER_CHUNK = 4096
 
 

@@ -1,0 +1,173 @@
+"""What tests and benchmarks of attention share: inputs, a plain baseline, error rules.
+
+Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, M max_num_blocks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sbkernels.moba.selection import BlockSelection
+
+# Tokens over which a topic of correlated inputs stays the same, and what it keeps of itself after.
+TOPIC_TOKENS = 16
+TOPIC_PERSISTENCE = 0.98
+FAMILIES = ("iid", "correlated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedInputs:
+    """Queries, keys and values of packed sequences, with a gradient for the output.
+
+    Attributes:
+        q: [T, H, D].
+        k: [T, G, D].
+        v: [T, G, D].
+        grad_out: [T, H, D].
+        cu_seqlens: int32 [N+1].
+        max_seqlen: Length of the longest sequence, tokens.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    grad_out: torch.Tensor
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
+
+    def to(self, dtype: torch.dtype) -> "PackedInputs":
+        """Returns the same inputs with q, k, v and grad_out in another dtype."""
+        return PackedInputs(
+            q=self.q.to(dtype),
+            k=self.k.to(dtype),
+            v=self.v.to(dtype),
+            grad_out=self.grad_out.to(dtype),
+            cu_seqlens=self.cu_seqlens,
+            max_seqlen=self.max_seqlen,
+        )
+
+
+def make_inputs(
+    lengths: Sequence[int],
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    family: str,
+    seed: int,
+    dtype: torch.dtype,
+    device: str,
+) -> PackedInputs:
+    """Returns inputs for sequences of these lengths, equal on every device for equal arguments.
+
+    family "iid" draws all from a normal distribution: rows next to each other choose different
+    blocks. "correlated" adds to q and k of a key head a topic that drifts slowly along the
+    tokens: rows next to each other choose nearly the same blocks, as in trained models.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"sbkernels: family: got {family!r}, wanted one of {', '.join(FAMILIES)}.")
+    generator = torch.Generator().manual_seed(seed)
+    num_tokens = sum(lengths)
+    heads = (num_heads, num_kv_heads, num_kv_heads, num_heads)
+    q, k, v, grad_out = (
+        torch.randn(num_tokens, count, head_dim, generator=generator) for count in heads
+    )
+    if family == "correlated":
+        topic = _drift(num_tokens, num_kv_heads, head_dim, generator)
+        q += topic.repeat_interleave(num_heads // num_kv_heads, dim=1)
+        k += topic
+    boundaries = torch.tensor([0, *lengths]).cumsum(0)
+    return PackedInputs(
+        q=q.to(device, dtype),
+        k=k.to(device, dtype),
+        v=v.to(device, dtype),
+        grad_out=grad_out.to(device, dtype),
+        cu_seqlens=boundaries.to(device, torch.int32),
+        max_seqlen=max(lengths),
+    )
+
+
+def attend_masked(
+    inputs: PackedInputs, selection: BlockSelection, *, scale: float
+) -> tuple[torch.Tensor, ...]:
+    """Returns out, dq, dk, dv by one masked softmax over the pack, all in the inputs' dtype.
+
+    In float64 the exact values, in a lower dtype the baseline of `assert_error_rule`.
+    Memory grows with the square of T.
+    """
+    q, k, v = (x.detach().clone().requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
+    group = q.shape[1] // k.shape[1]
+    keys, values = (x.repeat_interleave(group, dim=1).transpose(0, 1) for x in (k, v))
+    logits = q.transpose(0, 1) @ keys.mT * scale  # [H, T, T]
+    logits = logits.masked_fill(~_allowed(inputs.cu_seqlens, selection), -torch.inf)
+    out = (logits.softmax(dim=-1) @ values).transpose(0, 1)
+    return (out.detach(), *torch.autograd.grad(out, (q, k, v), inputs.grad_out))
+
+
+def assert_error_rule(
+    name: str, actual: torch.Tensor, exact: torch.Tensor, baseline: torch.Tensor
+) -> None:
+    """Raises AssertionError if actual is more than twice as far from exact as the baseline.
+
+    Largest absolute errors are compared (the rule of FlashAttention's tests); exact is float64,
+    and one rounding of its largest value in the dtype of actual is always allowed.
+    """
+    error = (actual.double() - exact).abs()
+    allowed = 2 * (baseline.double() - exact).abs().max() + _one_rounding(exact, actual.dtype)
+    _assert_below(name, error, allowed, actual, exact)
+
+
+def assert_close(
+    name: str, actual: torch.Tensor, expected: torch.Tensor, *, tolerance: float
+) -> None:
+    """Raises AssertionError if they differ by more than tolerance times the largest value."""
+    assert actual.shape == expected.shape, (name, actual.shape, expected.shape)
+    error = (actual.double() - expected.double()).abs()
+    largest = expected.double().abs().max() if expected.numel() else torch.zeros(())
+    _assert_below(name, error, tolerance * largest, actual, expected)
+
+
+def _assert_below(
+    name: str,
+    error: torch.Tensor,
+    allowed: torch.Tensor,
+    actual: torch.Tensor,
+    wanted: torch.Tensor,
+) -> None:
+    # Not `error > allowed`: a NaN must fail.
+    wrong = ~(error <= allowed)
+    if not wrong.any():
+        return
+    first = tuple(wrong.nonzero()[0].tolist())
+    raise AssertionError(
+        f"{name} {tuple(actual.shape)}: {int(wrong.sum())} of {wrong.numel()} values are off by "
+        f"more than {float(allowed):.3g} (largest {float(error.max()):.3g}); the first at {first}: "
+        f"got {float(actual[first]):.6g}, wanted {float(wanted[first]):.6g}"
+    )
+
+
+def _one_rounding(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    largest = exact.abs().max() if exact.numel() else torch.zeros((), dtype=exact.dtype)
+    return largest * torch.finfo(dtype).eps
+
+
+def _allowed(cu_seqlens: torch.Tensor, selection: BlockSelection) -> torch.Tensor:
+    """Returns bool [H, T, T]: whether the row may attend to the key."""
+    token = torch.arange(int(cu_seqlens[-1]), device=cu_seqlens.device)
+    sequence = torch.bucketize(token, cu_seqlens[1:], right=True)
+    block = (token - cu_seqlens[sequence]) // selection.block_size
+    visible = (sequence[:, None] == sequence) & (token[:, None] >= token)
+    return visible & selection.membership()[:, :, block]
+
+
+def _drift(
+    num_tokens: int, num_kv_heads: int, head_dim: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Returns [T, G, D]: a stationary random walk of unit variance, constant for some tokens."""
+    num_topics = -(-num_tokens // TOPIC_TOKENS)
+    steps = torch.randn(num_topics, num_kv_heads, head_dim, generator=generator)
+    steps[1:] *= (1 - TOPIC_PERSISTENCE**2) ** 0.5
+    for topic in range(1, num_topics):
+        steps[topic] += TOPIC_PERSISTENCE * steps[topic - 1]
+    return steps.repeat_interleave(TOPIC_TOKENS, dim=0)[:num_tokens]

@@ -1,15 +1,10 @@
-"""The public functions: check the arguments once, choose a backend, hand over.
-
-A backend is a module with the three functions of `Backend`; a new one is a file and a row
-of `BACKENDS`. "auto" takes triton on CUDA devices and torch elsewhere; there is no fallback.
-"""
+"""The public functions: check the arguments once, choose a backend, hand over."""
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Protocol, cast
 
 import torch
 
+from sbkernels.moba.backends import load_backend
 from sbkernels.moba.selection import BlockSelection
 from sbkernels.moba.validate import (
     check_boundaries,
@@ -19,57 +14,6 @@ from sbkernels.moba.validate import (
     check_value,
     normalize_top_k,
 )
-
-BACKENDS = {
-    "triton": "sbkernels.moba.triton.op",
-    "torch": "sbkernels.moba.torch_backend",
-    "reference": "sbkernels.moba.reference",
-}
-
-
-class Backend(Protocol):
-    """What a backend module offers; its arguments are checked and `top_k` is int32 [N]."""
-
-    def select(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        cu_seqlens: torch.Tensor,
-        top_k: torch.Tensor,
-        *,
-        block_size: int,
-        max_seqlen: int,
-    ) -> BlockSelection:
-        """Returns the blocks chosen for each row and query head."""
-
-    def cover(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        cu_seqlens: torch.Tensor,
-        *,
-        block_size: int,
-        max_seqlen: int,
-        ladder: tuple[int, ...],
-        row_stride: int,
-    ) -> torch.Tensor:
-        """Returns the coverage, float32 [N, len(ladder)]."""
-
-    def attend(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        cu_seqlens: torch.Tensor,
-        top_k: torch.Tensor,
-        *,
-        block_size: int,
-        max_seqlen: int,
-        scale: float,
-        selection: BlockSelection | None,
-        deterministic: bool,
-    ) -> torch.Tensor:
-        """Returns the attention output [T, H, D], differentiable in q, k and v."""
 
 
 def select_blocks(
@@ -200,16 +144,3 @@ def moba_attention(
         selection=selection,
         deterministic=deterministic,
     )
-
-
-def load_backend(name: str, device: torch.device) -> Backend:
-    """Returns the backend module of that name; "auto" is triton on CUDA, torch elsewhere.
-
-    Raises ValueError for an unknown name.
-    """
-    if name == "auto":
-        name = "triton" if device.type == "cuda" else "torch"
-    if name not in BACKENDS:
-        choices = ", ".join(["auto", *BACKENDS])
-        raise ValueError(f"sbkernels: backend: got {name!r}, wanted one of {choices}.")
-    return cast(Backend, import_module(BACKENDS[name]))

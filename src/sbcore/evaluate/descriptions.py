@@ -4,11 +4,11 @@ An object by task name, for example ``{"recall": {"metric": "exact", "max_new_to
 "template": "{context}{input}", "chance": 12.5}}``. The template is filled with a row's fields.
 """
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
+from sbcore.artifacts import write_text
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.metrics import find_metric
 from sbcore.evaluate.rows import first_mistake
@@ -59,8 +59,7 @@ def read_descriptions(folder: Path) -> dict[str, TaskDescription]:
     return found
 
 
-def write_descriptions(folder: Path, descriptions: dict[str, TaskDescription]) -> None:
-    """Writes ``folder/tasks.json``, so that predictions beside it can be scored again."""
-    from sbcore.artifacts import write_json
-
-    write_json(folder / FILE, json.loads(_DESCRIPTIONS.dump_json(descriptions)))
+def copy_descriptions(source: Path, target: Path) -> None:
+    """Copies ``tasks.json`` if there is one, so that predictions beside it can be scored again."""
+    if (source / FILE).is_file():
+        write_text(target / FILE, (source / FILE).read_text(encoding="utf-8"))

@@ -36,7 +36,7 @@ class ExampleRow(BaseModel):
     context: str
     answers: list[str] = Field(min_length=1)
     all_classes: list[str] | None
-    length: float
+    length: int | float
 
 
 Row = TypeVar("Row", bound=BaseModel)

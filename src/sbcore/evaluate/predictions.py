@@ -1,0 +1,90 @@
+"""Prediction files that survive a kill: rows are appended as they come, the file is renamed last.
+
+``TASK.jsonl.partial`` holds rows in the order they were made, each with its index; ``TASK.jsonl``
+is in the order of the task. ``state.json`` says by a digest what they were made with: rows made
+with anything else are thrown away.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sbcore.artifacts import read_json, replace_when_done, write_json
+from sbcore.evaluate.rows import ExampleRow
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFile:
+    """The predictions of one task in ``folder``, made with what ``digest`` stands for."""
+
+    folder: Path
+    task: str
+    digest: str
+
+    @property
+    def path(self) -> Path:
+        """The finished file."""
+        return self.folder / f"{self.task}.jsonl"
+
+    @property
+    def partial(self) -> Path:
+        """The file while it grows."""
+        return self.folder / f"{self.task}.jsonl.partial"
+
+    def kept(self) -> dict[int, str]:
+        """Returns the predictions by index that are there already and were made with the same."""
+        if _read_state(self.folder).get(self.task) != self.digest:
+            return {}
+        if self.path.is_file():
+            return {index: row["pred"] for index, row in enumerate(_whole_rows(self.path))}
+        if self.partial.is_file():
+            return {row["index"]: row["pred"] for row in _whole_rows(self.partial)}
+        return {}
+
+    def begin(self, predictions: Mapping[int, str]) -> None:
+        """Throws away what is not in ``predictions`` and notes what they are made with."""
+        if not predictions:
+            self.path.unlink(missing_ok=True)
+        with replace_when_done(self.partial) as part:
+            part.write_text("".join(map(_partial_line, predictions.items())), encoding="utf-8")
+        write_json(self.folder / STATE, _read_state(self.folder) | {self.task: self.digest})
+
+    def append(self, predictions: Mapping[int, str]) -> None:
+        """Adds predictions to the partial file; they are on disk when this returns."""
+        with self.partial.open("a", encoding="utf-8") as file:
+            file.write("".join(map(_partial_line, predictions.items())))
+
+    def finish(self, predictions: Mapping[int, str], rows: Iterable[ExampleRow]) -> None:
+        """Writes the finished file, one row per example in order, and drops the partial one."""
+        with replace_when_done(self.path) as part, part.open("w", encoding="utf-8") as file:
+            for index, row in enumerate(rows):
+                file.write(_line(row_of(predictions[index], row)))
+        self.partial.unlink(missing_ok=True)
+
+
+def row_of(prediction: str, row: ExampleRow) -> dict[str, Any]:
+    """Returns a row of LongBench's prediction format."""
+    return {"pred": prediction, **row.model_dump(include={"answers", "all_classes", "length"})}
+
+
+def _read_state(folder: Path) -> dict[str, str]:
+    path = folder / STATE
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    # A kill may have torn the last line; it has no line end then.
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line]
+
+
+def _partial_line(item: tuple[int, str]) -> str:
+    return _line({"index": item[0], "pred": item[1]})
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,0 +1,63 @@
+"""``eval/result.json``: the scores of a model and what they rest on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sbcore.evaluate.longbench import averages
+from sbcore.evaluate.predictions import PredictionFile, row_of
+from sbcore.evaluate.prompts import PromptStyle
+from sbcore.evaluate.rows import PredictionRow
+from sbcore.evaluate.scoring import example_scores, percent
+from sbcore.evaluate.task_folder import LoadedTask
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """The finished predictions of one task, scored; ``num_truncated`` prompts lost their middle."""
+
+    loaded: LoadedTask
+    score: float
+    num_truncated: int
+
+
+def score_task(loaded: LoadedTask, predictions: Mapping[int, str], file: PredictionFile) -> float:
+    """Returns the score of a task whose examples all have a prediction, percent, two digits."""
+    rows = [
+        PredictionRow.model_validate(row_of(predictions[index], row))
+        for index, row in enumerate(loaded.rows)
+    ]
+    return percent(example_scores(loaded.task, rows, file.path))
+
+
+def summarize(
+    results: Sequence[TaskResult],
+    *,
+    num_tasks: int,
+    max_prompt_tokens: int,
+    prompt_style: PromptStyle,
+) -> dict[str, Any]:
+    """Returns the content of ``result.json``; it is partial until every task is finished.
+
+    ``num_examples`` were asked of the ``num_available`` in the task's file; scores of fewer
+    examples than the benchmark has do not compare with published ones.
+    """
+    scores = {result.loaded.task.name: result.score for result in results}
+    by_name = {result.loaded.task.name: result for result in results}
+    return {
+        "scores": scores,
+        "score_mean": round(sum(scores.values()) / len(scores), 2) if scores else None,
+        "averages": averages(scores),
+        "chance": {
+            name: result.loaded.chance
+            for name, result in by_name.items()
+            if result.loaded.chance is not None
+        },
+        "metrics": {name: result.loaded.task.metric for name, result in by_name.items()},
+        "num_examples": {name: len(result.loaded.rows) for name, result in by_name.items()},
+        "num_available": {name: result.loaded.num_available for name, result in by_name.items()},
+        "truncation_tokens": max_prompt_tokens,
+        "num_truncated": {name: result.num_truncated for name, result in by_name.items()},
+        "prompt_style": prompt_style,
+        "partial": len(results) < num_tasks,
+    }

@@ -16,8 +16,8 @@ class BudgetSource(Protocol):
 
     def top_k(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
-    ) -> torch.Tensor:
-        """Returns top_k, int32 [N] on the device, for q [T, H, D] and k [T, G, D]."""
+    ) -> torch.Tensor | None:
+        """Returns top_k, int32 [N] on the device, for q [T, H, D] and k [T, G, D]; None: dense."""
         ...
 
 

@@ -12,7 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from sbcore.attention.call import AttentionCall, FixedBudgets
 from sbcore.attention.dense import dense_attention
-from sbkernels import moba_attention, select_blocks
+from sbkernels import BlockSelection, moba_attention, select_blocks
 
 ATTENTION_NAME = "sparsebalance"
 
@@ -60,35 +60,45 @@ def _attend_packed(
     call: AttentionCall,
     scale: float | None,
 ) -> torch.Tensor:
-    if call.budgets is None:
-        return dense_attention(q, k, v, call.lengths, scale=scale)
-    block_size, max_seqlen, backend = call.block_size, call.max_seqlen, call.backend
     selection = call.choices.pop(layer, None)
     if selection is None:
-        with torch.no_grad():
-            selection = select_blocks(
-                q,
-                k,
-                call.cu_seqlens,
-                call.budgets.top_k(layer, q, k, call),
-                block_size=block_size,
-                max_seqlen=max_seqlen,
-                backend=backend,
-            )
-        if call.keep_choices:
-            call.choices[layer] = selection
+        selection = _choose(layer, q, k, call)
+    if selection is None:
+        return dense_attention(q, k, v, call.lengths, scale=scale)
     return moba_attention(
         q,
         k,
         v,
         call.cu_seqlens,
         selection.top_k,
-        block_size=block_size,
-        max_seqlen=max_seqlen,
+        block_size=call.block_size,
+        max_seqlen=call.max_seqlen,
         scale=scale,
         selection=selection,
-        backend=backend,
+        backend=call.backend,
     )
+
+
+@torch.no_grad()
+def _choose(
+    layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
+) -> BlockSelection | None:
+    """Returns the layer's blocks, None for dense attention; keeps them for a recomputation."""
+    top_k = None if call.budgets is None else call.budgets.top_k(layer, q, k, call)
+    if top_k is None:
+        return None
+    selection = select_blocks(
+        q,
+        k,
+        call.cu_seqlens,
+        top_k,
+        block_size=call.block_size,
+        max_seqlen=call.max_seqlen,
+        backend=call.backend,
+    )
+    if call.keep_choices:
+        call.choices[layer] = selection
+    return selection
 
 
 def _call_of_rows(module: Any, query: torch.Tensor) -> AttentionCall:

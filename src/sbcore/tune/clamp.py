@@ -31,7 +31,8 @@ class TargetBudgets:
 
     ``targets`` is int32 [num_layers, N] and ``ladder`` int32 [K], both on the device. What a layer
     could not cut (or raise) within p is carried to the next one, in blocks: a block costs the same
-    in every layer. ``measure`` asks for curves also without clamping.
+    in every layer. ``measure`` asks for curves also without clamping; ``dense`` only measures, and
+    attention takes all blocks.
     """
 
     targets: torch.Tensor
@@ -39,6 +40,7 @@ class TargetBudgets:
     top_k0: int
     p: float | None
     measure: bool
+    dense: bool
     rungs: tuple[int, ...]
     records: dict[int, LayerRecord] = field(default_factory=dict)
     host_ms: float = 0.0
@@ -46,15 +48,15 @@ class TargetBudgets:
 
     def top_k(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
-    ) -> torch.Tensor:
-        """Returns the layer's top_k, int32 [N]; records it with the curve it rests on."""
+    ) -> torch.Tensor | None:
+        """Returns the layer's top_k, int32 [N], None if dense; records it with its curve."""
         started = time.perf_counter()
         target = self.targets[layer]
         curve = self._curve(q, k, call) if self.measure or self.p is not None else None
         used = target if self.p is None or curve is None else self._clamped(target, curve)
         self.records[layer] = LayerRecord(target, used, curve)
         self.host_ms += 1e3 * (time.perf_counter() - started)
-        return used
+        return None if self.dense else used
 
     def _curve(self, q: torch.Tensor, k: torch.Tensor, call: AttentionCall) -> torch.Tensor:
         return coverage_curve(

@@ -1,0 +1,1 @@
+"""Training by a plan: ``torchrun -m sbcore.train``. Imports neither polars nor snakemake."""

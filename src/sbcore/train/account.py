@@ -1,0 +1,154 @@
+"""One step in numbers: the row of metrics.jsonl and the rows of the two tables.
+
+R ranks, M micro-batches of each, N sequences, L layers, K rungs of the ladder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sbcore.plan.objective import barrier_ms, imbalance
+from sbcore.plan.read import StepPlan
+from sbcore.train.records import LedgerPart, StepReport
+from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
+
+SPAN_COLUMNS = (
+    "step",
+    "rank",
+    "micro_batch",
+    "num_tokens",
+    "num_sequences",
+    "start_ms",
+    "compute_ms",
+    "waiting_ms",
+    "predicted_ms",
+)
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What rank 0 knows of a step once all reports are there."""
+
+    step: int
+    plan: StepPlan
+    reports: Sequence[StepReport]
+    top_k: IntArray  # [L, N], used
+    curves: FloatArray  # [L, N, K], NaN where not measured
+
+
+def used_top_k(reports: Sequence[StepReport], shape: tuple[int, int]) -> IntArray:
+    """Returns the budgets really used in the plan's order, [L, N]."""
+    used = np.zeros(shape, dtype=np.int64)
+    for part in (part for report in reports for part in report.ledger):
+        used[:, list(part.sequences)] = part.top_k
+    return used
+
+
+def predicted_micro_ms(plan: StepPlan, latency: LatencyModel, top_k: IntArray) -> FloatArray:
+    """Returns the predicted time of every micro-batch, [R, M], at the budgets given."""
+    times = latency.predict(plan.lengths, top_k)
+    sums = [[times[list(micro)].sum() for micro in rank] for rank in plan.batch.micro_batches]
+    return np.maximum(np.array(sums, dtype=np.float64), latency.floor_ms) + latency.constant_ms
+
+
+def compute_micro_ms(reports: Sequence[StepReport]) -> FloatArray:
+    """Returns the measured compute time of every micro-batch, [R, M]."""
+    return np.array([[span.compute_ms for span in report.spans] for report in reports])
+
+
+def coverage_delta(facts: StepFacts, ladder: IntArray, *, top_k: int) -> float | None:
+    """Returns the token-weighted mean of C(k used) - C(k0) in points; None if not measured."""
+    measured = np.isfinite(facts.curves).all(axis=(0, 2))
+    if not measured.any():
+        return None
+    curves, lengths = facts.curves[:, measured], facts.plan.lengths[measured]
+    base = curves[:, :, np.searchsorted(ladder, top_k)]
+    used = _at(curves, ladder, facts.top_k[:, measured])
+    return 100.0 * float(np.average((used - base).mean(axis=0), weights=lengths))
+
+
+def metrics_row(
+    facts: StepFacts, latency: LatencyModel, *, barrier: Barrier, delta: float | None
+) -> dict[str, Any]:
+    """Returns what metrics.jsonl holds of timing, load and coverage; milliseconds and points."""
+    compute = compute_micro_ms(facts.reports)
+    predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
+    return {
+        "step": facts.step,
+        "loss": sum(report.loss for report in facts.reports),
+        "num_tokens": int(facts.plan.lengths.sum()),
+        "predicted_ms": barrier_ms(predicted, barrier),
+        "imbalance": imbalance(compute, barrier),
+        "predicted_imbalance": imbalance(predicted, barrier),
+        "compute_ms": compute.sum(axis=1).round(3).tolist(),
+        "waiting_ms": [round(sum(s.waiting_ms for s in r.spans), 3) for r in facts.reports],
+        "coverage_delta": delta,
+    }
+
+
+def span_rows(facts: StepFacts, latency: LatencyModel) -> dict[str, Any]:
+    """Returns the rows of micro_batches.parquet by column."""
+    predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
+    rows: list[tuple[Any, ...]] = []
+    for rank, report in enumerate(facts.reports):
+        for m, span in enumerate(report.spans):
+            members = list(facts.plan.batch.micro_batches[rank][m])
+            tokens = int(facts.plan.lengths[members].sum())
+            times = (span.start_ms, span.compute_ms, span.waiting_ms, predicted[rank, m])
+            rows.append((facts.step, rank, m, tokens, len(members), *times))
+    columns = (np.array(column) for column in zip(*rows, strict=True))
+    return dict(zip(SPAN_COLUMNS, columns, strict=True))
+
+
+def ledger_rows(
+    facts: StepFacts, latency: LatencyModel, ladder: IntArray, *, top_k: int
+) -> dict[str, Any]:
+    """Returns the rows of ledger.parquet by column, a row per layer and sequence."""
+    predicted = latency.predict(facts.plan.lengths, facts.top_k)
+    parts: list[dict[str, Any]] = []
+    for rank, report in enumerate(facts.reports):
+        for m, sequences in enumerate(facts.plan.batch.micro_batches[rank]):
+            part = next((p for p in report.ledger if p.sequences == sequences), None)
+            if part is not None:
+                parts.append(_part_rows(facts, part, predicted, ladder, rank, m, top_k))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _part_rows(
+    facts: StepFacts,
+    part: LedgerPart,
+    predicted: FloatArray,
+    ladder: IntArray,
+    rank: int,
+    micro_batch: int,
+    top_k: int,
+) -> dict[str, Any]:
+    num_layers, num_sequences = part.top_k.shape
+    members, shape = list(part.sequences), part.top_k.shape
+    curves = facts.curves[:, members]
+    return {
+        "step": np.full(part.top_k.size, facts.step),
+        "rank": np.full(part.top_k.size, rank),
+        "micro_batch": np.full(part.top_k.size, micro_batch),
+        "layer": np.repeat(np.arange(num_layers), num_sequences),
+        "sample_id": np.tile(facts.plan.sample_ids[members], num_layers),
+        "num_tokens": np.tile(facts.plan.lengths[members], num_layers),
+        "top_k_target": part.top_k_target.ravel(),
+        "top_k": part.top_k.ravel(),
+        "coverage_k0": curves[:, :, np.searchsorted(ladder, top_k)].ravel(),
+        "coverage": _at(curves, ladder, part.top_k).ravel(),
+        "predicted_ms": np.broadcast_to(predicted[members], shape).ravel(),
+    }
+
+
+def _at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatArray:
+    """Returns C(top_k) between the rungs, [L, n]: linear in k, which the curve nearly is there."""
+    upper = np.minimum(np.searchsorted(ladder, top_k), len(ladder) - 1)
+    lower = np.maximum(upper - 1, 0)
+    span = np.maximum(ladder[upper] - ladder[lower], 1)
+    share = np.clip((top_k - ladder[lower]) / span, 0.0, 1.0)
+    at_upper = np.take_along_axis(curves, upper[..., None], axis=-1)[..., 0]
+    at_lower = np.take_along_axis(curves, lower[..., None], axis=-1)[..., 0]
+    return at_lower + share * (at_upper - at_lower)

@@ -1,0 +1,163 @@
+import pytest
+import torch
+
+from sbcore.attention import AttentionCall, FixedBudgets
+from sbcore.config.compute import AttentionConfig
+from sbcore.config.training import ModelShape
+from sbcore.errors import SparseBalanceError
+from sbcore.model.build import build_model, load_model, set_default_attention, shape_config
+
+LENGTHS = (70, 200, 1, 33)
+SHAPE = ModelShape(
+    hidden_size=32, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2
+)
+
+
+def small_model(family="qwen2"):
+    if family == "qwen2":
+        return build_model(
+            shape_config(SHAPE, vocab_size=97, max_tokens=512), seed=0, dtype=torch.float32
+        )
+    from transformers import LlamaConfig, Qwen3Config
+
+    make = {"llama": LlamaConfig, "qwen3": Qwen3Config}[family]
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 97}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    return build_model(make(**sizes, **heads), seed=0, dtype=torch.float32)
+
+
+def packed(lengths=LENGTHS):
+    torch.manual_seed(1)
+    ids = torch.randint(0, 97, (1, sum(lengths)))
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32)
+    return ids, positions, ends
+
+
+def call_of(ends, lengths, top_k, *, keep=False, backend="torch"):
+    budgets = None
+    if top_k is not None:
+        budgets = FixedBudgets(torch.full((len(lengths),), top_k, dtype=torch.int32))
+    return AttentionCall(ends, lengths, 16, backend, budgets, keep_choices=keep)
+
+
+def logits(model, lengths=LENGTHS, top_k=2, **options):
+    ids, positions, ends = packed(lengths)
+    call = call_of(ends, lengths, top_k, **options)
+    return model(input_ids=ids, position_ids=positions, use_cache=False, sb_call=call).logits[0]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
+def test_all_blocks_equal_dense_attention(family):
+    model = small_model(family)
+    torch.testing.assert_close(logits(model, top_k=13), logits(model, top_k=None))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
+def test_the_backend_equals_the_reference(family):
+    model = small_model(family)
+    torch.testing.assert_close(logits(model), logits(model, backend="reference"))
+
+
+def test_fewer_blocks_change_long_sequences_only():
+    model = small_model()
+    sparse, dense = logits(model, top_k=5), logits(model, top_k=None)
+    torch.testing.assert_close(sparse[:70], dense[:70])
+    assert (sparse[70:270] - dense[70:270]).abs().max() > 1e-4
+
+
+def test_sequences_of_a_pack_do_not_see_each_other():
+    model = small_model()
+    together = logits(model)
+    ids, _, _ = packed()
+    start = 0
+    for n in LENGTHS:
+        alone = model(
+            input_ids=ids[:, start : start + n],
+            position_ids=torch.arange(n)[None],
+            use_cache=False,
+            sb_call=call_of(torch.tensor([0, n], dtype=torch.int32), (n,), 2),
+        ).logits[0]
+        torch.testing.assert_close(together[start : start + n], alone)
+        start += n
+
+
+def test_recomputation_reuses_the_choice_and_gives_equal_gradients():
+    gradients = []
+    for checkpointing in (False, True):
+        model = small_model()
+        model.train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        logits(model, keep=checkpointing).float().square().mean().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=0, atol=0)
+
+
+class Drifting:
+    """Answers another budget each time it is asked: recomputation must not ask again."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def top_k(self, layer, q, k, call):
+        self.asked += 1
+        return torch.full((len(call.lengths),), 1 + self.asked, dtype=torch.int32)
+
+
+def test_recomputation_never_asks_for_a_second_decision():
+    model = small_model()
+    model.train()
+    model.gradient_checkpointing_enable()
+    ids, positions, ends = packed()
+    budgets = Drifting()
+    call = AttentionCall(ends, LENGTHS, 16, "torch", budgets, keep_choices=True)
+    out = model(input_ids=ids, position_ids=positions, use_cache=False, sb_call=call).logits
+    out.sum().backward()
+    assert budgets.asked == 2
+    assert call.choices == {}
+
+
+def test_generation_prefills_sparse_and_decodes_with_the_cache():
+    model = small_model().eval()
+    set_default_attention(model, "sparse", AttentionConfig(block_size=16, top_k=100))
+    ids = packed((60,))[0]
+    mask = torch.ones_like(ids)
+    out = model.generate(
+        ids, attention_mask=mask, max_new_tokens=4, do_sample=False, use_cache=True
+    )
+    for step in range(4):
+        prefix = out[:, : 60 + step]
+        expected = model(input_ids=prefix, use_cache=False).logits[0, -1].argmax()
+        assert out[0, 60 + step] == expected
+
+
+def test_padding_is_refused():
+    model = small_model()
+    set_default_attention(model, "sparse", AttentionConfig(block_size=16, top_k=2))
+    ids = packed((40,))[0]
+    mask = torch.ones_like(ids)
+    mask[0, 0] = 0
+    with pytest.raises(ValueError, match="has padding"):
+        model(input_ids=ids, attention_mask=mask)
+
+
+def test_a_saved_model_keeps_its_weights_and_its_budget(tmp_path):
+    model = small_model()
+    set_default_attention(model, "sparse", AttentionConfig(block_size=16, top_k=3))
+    model.save_pretrained(tmp_path)
+    again = load_model(tmp_path, dtype=torch.float32)
+    assert again.config.sparsebalance["top_k"] == 3
+    torch.testing.assert_close(logits(model), logits(again), rtol=0, atol=0)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(SparseBalanceError, match=r"config.json is missing\. give a Hugging Face"):
+        load_model(tmp_path, dtype=torch.float32)
+
+
+def test_another_family_is_refused_by_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(SparseBalanceError, match="model_type = gpt2: not supported"):
+        load_model(tmp_path, dtype=torch.float32)

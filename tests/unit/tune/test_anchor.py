@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbcore.config.method import AnchorTuner, FixedTuner
+from sbcore.errors import SparseBalanceError
+from sbcore.tune.anchor import load_ms, waiting_groups
+from sbcore.tune.coverage import CoverageModel, budget_bounds
+from sbcore.tune.ladder import make_ladder
+from sbcore.tune.policy import POLICIES, Observation, make_policy
+from sbcore.types import Barrier, BatchPlan
+
+BLOCK, TOP_K, LAYERS = 32, 8, 2
+LADDER = make_ladder(128, TOP_K)
+
+
+class LinearLatency:
+    """A model with a floor in which a block costs the same wherever it is."""
+
+    num_layers, floor_ms, constant_ms = LAYERS, 3.0, 1.0
+
+    def attention_ms(self, lengths, top_k):
+        num_blocks = -(-np.asarray(lengths) // BLOCK)
+        return 1e-3 * lengths * np.minimum(top_k, num_blocks)
+
+    def linear_ms(self, lengths):
+        return 1e-3 * np.asarray(lengths)
+
+    def predict(self, lengths, top_k):
+        per_layer = np.broadcast_to(self.attention_ms(lengths, top_k), (LAYERS, len(lengths)))
+        return per_layer.sum(axis=0) + self.linear_ms(lengths)
+
+
+def observe(lengths, batch, *, barrier=Barrier.STEP, known=True):
+    coverage = CoverageModel.empty(LADDER, num_layers=LAYERS, block_size=BLOCK, ema_decay=0.9)
+    if known:
+        curve = 1 - np.exp(-0.15 * LADDER)
+        curve = curve / curve[-1]
+        measured = np.broadcast_to(curve, (LAYERS, len(lengths), len(LADDER)))
+        coverage = coverage.updated(np.asarray(lengths), measured)
+    return Observation(np.asarray(lengths), batch, barrier, LinearLatency(), coverage, TOP_K)
+
+
+def one_each(*loads):
+    return BatchPlan(tuple(tuple((i,) for i in load) for load in loads))
+
+
+def test_slow_loads_are_cut_and_fast_ones_raised():
+    observation = observe([4096, 1024, 1024, 512], one_each([0, 1], [2, 3]))
+    targets = make_policy(AnchorTuner(p=0.2)).decide(observation)
+    assert (targets[:, :2] < TOP_K).all()
+    assert (targets[:, 2:] > TOP_K).all()
+    loads = waiting_groups(observation)[0]
+    k0 = np.full_like(targets, TOP_K)
+    before = [load_ms(observation, x, k0[:, x.sequences]) for x in loads]
+    after = [load_ms(observation, x, targets[:, x.sequences]) for x in loads]
+    assert max(after) / np.mean(after) < max(before) / np.mean(before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 4096), min_size=4, max_size=12),
+    anchor=st.sampled_from(["mean", "min", "max"]),
+    p=st.floats(0.01, 0.6),
+    barrier=st.sampled_from(list(Barrier)),
+    floor=st.integers(1, 3),
+    cap=st.integers(0, 40),
+)
+def test_targets_stay_within_what_coverage_floor_and_cap_allow(
+    lengths, anchor, p, barrier, floor, cap
+):
+    half = len(lengths) // 2
+    batch = one_each(range(half), range(half, 2 * half))
+    observation = observe(lengths[: 2 * half], batch, barrier=barrier)
+    policy = make_policy(AnchorTuner(anchor=anchor, p=p, floor=floor, cap=cap))
+    targets = policy.decide(observation)
+    top = cap or LADDER[-1]
+    bounds = budget_bounds(
+        observation.coverage.expected(observation.lengths), LADDER, top_k=TOP_K, p=p
+    )
+    low, high = np.clip(bounds, floor, top)
+    assert targets.shape == (LAYERS, 2 * half)
+    assert ((low <= targets) & (targets <= high)).all()
+    assert (policy.decide(observation) == targets).all()
+
+
+def test_no_feasible_budget_takes_the_smallest_that_keeps_the_bound():
+    observation = observe([4096, 64], one_each([0], [1]))
+    targets = make_policy(AnchorTuner(anchor="min", p=0.05)).decide(observation)
+    low, _ = budget_bounds(
+        observation.coverage.expected(observation.lengths), LADDER, top_k=TOP_K, p=0.05
+    )
+    assert (targets[:, 0] == low[:, 0]).all()
+
+
+def test_without_known_coverage_nothing_moves():
+    observation = observe([4096, 64], one_each([0], [1]), known=False)
+    assert (make_policy(AnchorTuner()).decide(observation) == TOP_K).all()
+
+
+def test_fixed_keeps_k0():
+    observation = observe([4096, 64], one_each([0], [1]))
+    assert (make_policy(FixedTuner()).decide(observation) == TOP_K).all()
+
+
+def test_micro_barrier_tunes_each_column_by_itself():
+    batch = one_each([0, 1], [2, 3])
+    observation = observe([4096, 512, 2048, 512], batch, barrier=Barrier.MICRO)
+    targets = make_policy(AnchorTuner(p=0.3)).decide(observation)
+    assert targets[0, 0] < TOP_K < targets[0, 2]
+    assert (targets[:, 1] == targets[:, 3]).all()
+
+
+def test_a_rank_with_nothing_to_do_is_left_out():
+    observation = observe([256], BatchPlan((((0,),), ((),))), barrier=Barrier.MICRO)
+    assert make_policy(AnchorTuner()).decide(observation).shape == (LAYERS, 1)
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_every_policy_of_the_table_can_be_made(kind):
+    config = {"fixed": FixedTuner(), "anchor": AnchorTuner()}[kind]
+    assert hasattr(make_policy(config), "decide")
+
+
+def test_an_unknown_policy_is_named_with_the_known_ones():
+    config = FixedTuner.model_construct(kind="fixd")
+    with pytest.raises(SparseBalanceError, match="Did you mean 'fixed'"):
+        make_policy(config)

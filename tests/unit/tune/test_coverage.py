@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbcore.tune.clamp import clamp_bounds
+from sbcore.tune.coverage import CoverageModel, buckets_of, budget_bounds
+from sbcore.tune.ladder import make_ladder
+
+LADDER = make_ladder(64, 8)
+
+
+def concave_curve(rate: float) -> np.ndarray:
+    """Returns a rising curve over the ladder that ends at 1."""
+    curve = 1 - np.exp(-rate * LADDER)
+    return curve / curve[-1]
+
+
+@given(num_blocks=st.integers(1, 5000), top_k=st.integers(1, 300))
+def test_ladder_rises_from_one_and_holds_k0_and_the_last_block(num_blocks, top_k):
+    ladder = make_ladder(num_blocks, top_k)
+    assert ladder[0] == 1
+    assert (np.diff(ladder) > 0).all()
+    assert top_k in ladder
+    assert ladder[-1] == max(num_blocks, top_k)
+
+
+def test_buckets_double_in_length():
+    lengths = np.array([1, 32, 33, 64, 65, 4096])
+    assert buckets_of(lengths, 32).tolist() == [0, 0, 1, 1, 2, 7]
+
+
+@given(rate=st.floats(0.01, 2.0), p=st.floats(0.01, 0.5))
+def test_bounds_keep_p_and_hold_k0(rate, p):
+    curve = concave_curve(rate)
+    low, high = budget_bounds(curve, LADDER, top_k=8, p=p)
+    base = curve[np.searchsorted(LADDER, 8)]
+    assert low <= 8 <= high
+    assert curve[np.searchsorted(LADDER, low)] >= base - p
+    smaller = LADDER[low > LADDER]
+    assert all(curve[np.searchsorted(LADDER, k)] < base - p for k in smaller)
+
+
+def test_unknown_curves_keep_k0():
+    curves = np.stack([np.full(len(LADDER), np.nan), concave_curve(0.1)])
+    low, high = budget_bounds(curves, LADDER, top_k=8, p=0.1)
+    assert (low[0], high[0]) == (8, 8)
+    assert low[1] < 8 < high[1]
+
+
+def test_a_saturated_curve_is_not_raised_beyond_saturation():
+    curve = np.minimum(LADDER / 10, 1.0)
+    _, high = budget_bounds(curve, LADDER, top_k=8, p=0.9)
+    assert high == 10
+
+
+@given(rates=st.lists(st.floats(0.01, 2.0), min_size=1, max_size=5), p=st.floats(0.02, 0.5))
+def test_the_device_clamps_as_the_host_does(rates, p):
+    curves = np.stack([concave_curve(rate) for rate in rates]).astype(np.float32)
+    low, high = budget_bounds(curves, LADDER, top_k=8, p=np.float32(p))
+    rung = int(np.searchsorted(LADDER, 8))
+    ladder = torch.tensor(LADDER, dtype=torch.int32)
+    device = clamp_bounds(torch.tensor(curves), ladder, base_rung=rung, p=float(np.float32(p)))
+    assert device[0].tolist() == low.tolist()
+    assert device[1].tolist() == high.tolist()
+
+
+def test_averages_weight_by_tokens_and_forget_slowly():
+    model = CoverageModel.empty(LADDER, num_layers=1, block_size=32, ema_decay=0.75)
+    lengths = np.array([33, 64])
+    first = np.stack([concave_curve(0.1), concave_curve(0.5)])[None]
+    model = model.updated(lengths, first)
+    expected = (33 * first[0, 0] + 64 * first[0, 1]) / 97
+    np.testing.assert_allclose(model.expected(lengths)[0, 0], expected)
+    second = np.stack([concave_curve(1.0)] * 2)[None]
+    model = model.updated(lengths, second)
+    np.testing.assert_allclose(model.expected(lengths)[0, 1], 0.75 * expected + 0.25 * second[0, 0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_curves_that_are_not_finite_teach_nothing(value):
+    model = CoverageModel.empty(LADDER, num_layers=1, block_size=32, ema_decay=0.5)
+    model = model.updated(np.array([64]), np.full((1, 1, len(LADDER)), value))
+    assert np.isnan(model.expected(np.array([64]))).all()

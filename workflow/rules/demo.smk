@@ -1,0 +1,43 @@
+"""Inputs of the demo, made from the seed: no download, no data set of somebody else."""
+
+
+rule make_demo:
+    input:
+        config=stage_config("demo"),
+        tracking=ancient(in_run("tracking.json")),
+    output:
+        train=in_run("demo/train.jsonl"),
+        tokenizer=directory(in_run("demo/tokenizer")),
+        tasks=directory(in_run("demo/tasks")),
+        manifest=in_run("demo/manifest.json"),
+    log:
+        log_file("make_demo"),
+    benchmark:
+        benchmark_file("make_demo")
+    params:
+        out=in_run("demo"),
+        code=code_digest("sbcore.demo"),
+    shell:
+        "sb make-demo --config {input.config} --out {params.out}"
+        " --tracking {input.tracking} 2>&1 | tee {log}"
+
+
+rule make_base:
+    input:
+        config=stage_config("demo"),
+        tracking=ancient(in_run("tracking.json")),
+        train=in_run("demo/train.jsonl"),
+        tokenizer=in_run("demo/tokenizer"),
+    output:
+        model=directory(in_run("base")),
+    log:
+        log_file("make_base"),
+    benchmark:
+        benchmark_file("make_base")
+    threads: ALL_CORES
+    params:
+        demo=in_run("demo"),
+        code=code_digest("sbcore.demo"),
+    shell:
+        "sb make-base --config {input.config} --demo {params.demo} --out {output.model}"
+        " --tracking {input.tracking} 2>&1 | tee {log}"

@@ -1,0 +1,59 @@
+"""The configuration, checked and frozen, and every path that rules share."""
+
+import sys
+from pathlib import Path
+
+from sbcore.config.load import parse_config
+from sbcore.errors import ConfigError
+from sbcore.workflow.checks import check_paths
+from sbcore.workflow.code import code_digest
+from sbcore.workflow.freeze import freeze_stages
+
+
+def read_config():
+    """Returns the configuration; ends with a line per mistake and exit code 2, no traceback."""
+    try:
+        found = parse_config(config, [Path(file) for file in workflow.configfiles])
+        check_paths(found)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    return found
+
+
+CONFIG = read_config()
+
+
+def in_run(path):
+    """Returns a path below the run's results."""
+    return f"results/{CONFIG.run}/{path}"
+
+
+def stage_config(name):
+    """Returns the file that holds a stage's part of the configuration."""
+    return in_run(f"config/{name}.json")
+
+
+# Written here, not by a rule: a rule that rewrites one of them would rerun what reads any of them.
+freeze_stages(CONFIG, Path(in_run("config")))
+
+
+def log_file(name):
+    """Returns a rule's log; what it holds is shown as well."""
+    return in_run(f"logs/{name}.log")
+
+
+def benchmark_file(name):
+    """Returns a rule's record of time and memory."""
+    return in_run(f"benchmarks/{name}.tsv")
+
+
+# Sources of one data set: the configured files, or the demo's.
+DATA_FILES = CONFIG.data.files or [in_run("demo/train.jsonl")]
+# The model that every variant starts from; none means random weights of the configured shape.
+MODEL = CONFIG.model.path or ([] if CONFIG.data.files else in_run("base"))
+TOKENIZER = CONFIG.data.tokenizer or (MODEL if CONFIG.data.files else in_run("demo/tokenizer"))
+TASKS = CONFIG.evaluate.longbench or in_run("demo/tasks")
+# Timings lie when something else runs beside them; a cluster job has its node anyway.
+ALL_CORES = workflow.cores or 1
+NUM_GPUS = CONFIG.topology.num_ranks if CONFIG.topology.device == "cuda" else 0

@@ -1,0 +1,32 @@
+"""The comparison of all variants."""
+
+
+rule write_report:
+    input:
+        config=stage_config("report"),
+        tracking=ancient(in_run("tracking.json")),
+        lengths=in_run("profile/lengths.json"),
+        latency=in_run("profile/latency.json"),
+        plans=expand(in_run("variants/{variant}/plan/summary.json"), variant=CONFIG.variants),
+        trainings=expand(in_run("variants/{variant}/train/summary.json"), variant=CONFIG.variants),
+        scores=expand(in_run("variants/{variant}/eval/result.json"), variant=CONFIG.variants),
+    output:
+        page=report(
+            in_run("report/index.html"),
+            caption="../report/comparison.rst",
+            category="Comparison",
+            labels={"content": "variants side by side"},
+        ),
+        summary=in_run("report/summary.json"),
+        manifest=in_run("report/manifest.json"),
+    log:
+        log_file("write_report"),
+    benchmark:
+        benchmark_file("write_report")
+    params:
+        run_dir=in_run(""),
+        out=in_run("report"),
+        code=code_digest("sbcore.report"),
+    shell:
+        "sb report --config {input.config} --run-dir {params.run_dir} --out {params.out}"
+        " --tracking {input.tracking} 2>&1 | tee {log}"

@@ -1,0 +1,90 @@
+"""What each variant does: its plan, its training, its scores."""
+
+
+rule plan_variant:
+    input:
+        config=stage_config("plan.{variant}"),
+        tracking=ancient(in_run("tracking.json")),
+        index=in_run("data/index.parquet"),
+        latency=in_run("profile/latency.parquet"),
+    output:
+        plan=in_run("variants/{variant}/plan/plan.parquet"),
+        summary=in_run("variants/{variant}/plan/summary.json"),
+        manifest=in_run("variants/{variant}/plan/manifest.json"),
+    log:
+        log_file("plan_variant.{variant}"),
+    benchmark:
+        benchmark_file("plan_variant.{variant}")
+    params:
+        latency=in_run("profile"),
+        out=in_run("variants/{variant}/plan"),
+        code=code_digest("sbcore.plan"),
+    shell:
+        "sb plan --config {input.config} --index {input.index} --latency {params.latency}"
+        " --out {params.out} --tracking {input.tracking} 2>&1 | tee {log}"
+
+
+# metrics.jsonl, the ledger and checkpoints/ lie beside the outputs but are not among them:
+# Snakemake deletes a rule's outputs before it runs again, and an interrupted training goes on from
+# them. The trainer itself refuses what belongs to another configuration.
+rule train_variant:
+    input:
+        config=stage_config("train.{variant}"),
+        tracking=ancient(in_run("tracking.json")),
+        tokens=in_run("data/tokens.bin"),
+        targets=in_run("data/targets.bin"),
+        plan=in_run("variants/{variant}/plan/plan.parquet"),
+        latency=in_run("profile/latency.parquet"),
+        model=MODEL,
+    output:
+        model=directory(in_run("variants/{variant}/train/model")),
+        summary=in_run("variants/{variant}/train/summary.json"),
+        manifest=in_run("variants/{variant}/train/manifest.json"),
+    log:
+        log_file("train_variant.{variant}"),
+    benchmark:
+        benchmark_file("train_variant.{variant}")
+    threads: ALL_CORES
+    resources:
+        gpu=NUM_GPUS,
+    params:
+        data=in_run("data"),
+        plan=in_run("variants/{variant}/plan"),
+        latency=in_run("profile"),
+        model=f"--model {MODEL}" if MODEL else "",
+        out=in_run("variants/{variant}/train"),
+        num_ranks=CONFIG.topology.num_ranks,
+        host_threads=CONFIG.train.threads_per_rank,
+        code=code_digest("sbcore.train"),
+    shell:
+        "OMP_NUM_THREADS={params.host_threads} torchrun --standalone"
+        " --nproc-per-node {params.num_ranks} -m sbcore.train --config {input.config}"
+        " --data {params.data} --plan {params.plan} --latency {params.latency} {params.model}"
+        " --out {params.out} --tracking {input.tracking} --resume 2>&1 | tee {log}"
+
+
+rule evaluate_variant:
+    input:
+        config=stage_config("evaluate.{variant}"),
+        tracking=ancient(in_run("tracking.json")),
+        model=in_run("variants/{variant}/train/model"),
+        tokenizer=TOKENIZER,
+        tasks=TASKS,
+    output:
+        result=in_run("variants/{variant}/eval/result.json"),
+        manifest=in_run("variants/{variant}/eval/manifest.json"),
+    log:
+        log_file("evaluate_variant.{variant}"),
+    benchmark:
+        benchmark_file("evaluate_variant.{variant}")
+    resources:
+        gpu=min(NUM_GPUS, 1),
+    params:
+        prompt_style="chat" if CONFIG.evaluate.longbench else "plain",
+        out=in_run("variants/{variant}/eval"),
+        code=code_digest("sbcore.evaluate"),
+    shell:
+        "sb evaluate --config {input.config} --model {input.model}"
+        " --tokenizer {input.tokenizer} --tasks {input.tasks}"
+        " --prompt-style {params.prompt_style} --out {params.out}"
+        " --tracking {input.tracking} 2>&1 | tee {log}"

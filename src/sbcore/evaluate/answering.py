@@ -17,7 +17,7 @@ from sbcore.evaluate.generate import Generator, equal_length_batches
 from sbcore.evaluate.loading import load_generator
 from sbcore.evaluate.predictions import PredictionFile
 from sbcore.evaluate.prompts import Prompt, PromptStyle, encode_prompt, fill_template
-from sbcore.evaluate.result import TaskResult, score_task
+from sbcore.evaluate.result import TaskResult, score_predicted
 from sbcore.evaluate.task_folder import LoadedTask
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Answering:
             file.finish(predictions, loaded.rows)
         return TaskResult(
             loaded=loaded,
-            score=score_task(loaded, predictions, file),
+            scored=score_predicted(loaded, predictions, file),
             num_truncated=sum(prompt.truncated for prompt in prompts),
         )
 

@@ -31,7 +31,7 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
     if needs_template and tokenizer.chat_template is None:
         raise SparseBalanceError(
             f"{folder}: the tokenizer has no chat template. add chat_template.jinja to the "
-            "directory, or use evaluate.prompt_style = plain, as base models are asked."
+            "directory, or ask with --prompt-style plain, as base models are asked."
         )
     return tokenizer
 

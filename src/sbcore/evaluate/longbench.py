@@ -1,6 +1,7 @@
-"""The 21 tasks of LongBench v1 and what its authors average (THUDM/LongBench, eval.py, pred.py)."""
+"""LongBench v1 and LongBench-E: tasks, averages, buckets (THUDM/LongBench: pred.py, eval.py)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sbcore.evaluate.tasks import Task
 
@@ -29,7 +30,24 @@ _TABLE = (
     ("repobench-p", "code", "code", "code_sim", 64, 500),
 )
 
-TASKS = tuple(
+# LongBench-E: tasks with other examples, spread evenly over three buckets of `length`.
+_LENGTH_BALANCED = {
+    "qasper": 224,
+    "multifieldqa_en": 150,
+    "hotpotqa": 300,
+    "2wikimqa": 300,
+    "gov_report": 300,
+    "multi_news": 294,
+    "trec": 300,
+    "triviaqa": 300,
+    "samsum": 300,
+    "passage_count": 300,
+    "passage_retrieval_en": 300,
+    "lcc": 300,
+    "repobench-p": 300,
+}
+
+STANDARD = tuple(
     Task(
         name=name,
         category=category,
@@ -44,11 +62,24 @@ TASKS = tuple(
     for name, category, language, metric, max_new_tokens, num_examples in _TABLE
 )
 
-# LongBench-E: the tasks whose examples are spread evenly over three buckets of `length`.
-LENGTH_BALANCED = (
-    "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "gov_report", "multi_news", "trec",
-    "triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p",
-)  # fmt: skip
+TASKS = STANDARD + tuple(
+    replace(task, name=f"{task.name}_e", num_examples=_LENGTH_BALANCED[task.name])
+    for task in STANDARD
+    if task.name in _LENGTH_BALANCED
+)
+
+
+def standard_name(name: str) -> str:
+    """Returns the name of the task whose prompt and limits a LongBench-E task shares."""
+    return name.removesuffix("_e")
+
+
+def balanced_examples(name: str) -> int | None:
+    """Returns the number of LongBench-E's examples of a task, None if it is not in that set.
+
+    Prediction files of both sets bear the standard name when LongBench's own script wrote them.
+    """
+    return _LENGTH_BALANCED.get(standard_name(name))
 
 
 def category_means(scores: Mapping[str, float], language: str) -> dict[str, float]:
@@ -56,7 +87,7 @@ def category_means(scores: Mapping[str, float], language: str) -> dict[str, floa
 
     Categories are in the table's order; one whose tasks are not all in ``scores`` is left out.
     """
-    tasks = [task for task in TASKS if task.language in (language, "code")]
+    tasks = [task for task in STANDARD if task.language in (language, "code")]
     members = {task.category: [t for t in tasks if t.category == task.category] for task in tasks}
     return {
         category: _mean([scores[task.name] for task in group])
@@ -78,7 +109,7 @@ def averages(scores: Mapping[str, float]) -> dict[str, float]:
         found["six_category_average"] = _mean(list(english.values()))
     if len(chinese) == 6:
         found["six_category_average_zh"] = _mean(list(chinese.values()))
-    sixteen = [task.name for task in TASKS if task.language in ("en", "code")]
+    sixteen = [task.name for task in STANDARD if task.language in ("en", "code")]
     if all(name in scores for name in sixteen):
         found["sixteen_task_mean"] = _mean([scores[name] for name in sixteen])
     return found

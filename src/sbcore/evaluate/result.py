@@ -8,7 +8,7 @@ from sbcore.evaluate.longbench import averages
 from sbcore.evaluate.predictions import PredictionFile, row_of
 from sbcore.evaluate.prompts import PromptStyle
 from sbcore.evaluate.rows import PredictionRow
-from sbcore.evaluate.scoring import example_scores, percent
+from sbcore.evaluate.scoring import TaskScore, score_rows
 from sbcore.evaluate.task_folder import LoadedTask
 
 
@@ -17,17 +17,19 @@ class TaskResult:
     """The finished predictions of one task, scored; ``num_truncated`` prompts lost their middle."""
 
     loaded: LoadedTask
-    score: float
+    scored: TaskScore
     num_truncated: int
 
 
-def score_task(loaded: LoadedTask, predictions: Mapping[int, str], file: PredictionFile) -> float:
-    """Returns the score of a task whose examples all have a prediction, percent, two digits."""
+def score_predicted(
+    loaded: LoadedTask, predictions: Mapping[int, str], file: PredictionFile
+) -> TaskScore:
+    """Returns the score of a task whose examples all have a prediction."""
     rows = [
         PredictionRow.model_validate(row_of(predictions[index], row))
         for index, row in enumerate(loaded.rows)
     ]
-    return percent(example_scores(loaded.task, rows, file.path))
+    return score_rows(loaded.task, rows, file.path)
 
 
 def summarize(
@@ -42,17 +44,16 @@ def summarize(
     ``num_examples`` were asked of the ``num_available`` in the task's file; scores of fewer
     examples than the benchmark has do not compare with published ones.
     """
-    scores = {result.loaded.task.name: result.score for result in results}
     by_name = {result.loaded.task.name: result for result in results}
+    scores = {name: result.scored.score for name, result in by_name.items()}
+    chances = {name: result.loaded.chance for name, result in by_name.items()}
+    buckets = {name: result.scored.buckets for name, result in by_name.items()}
     return {
         "scores": scores,
         "score_mean": round(sum(scores.values()) / len(scores), 2) if scores else None,
         "averages": averages(scores),
-        "chance": {
-            name: result.loaded.chance
-            for name, result in by_name.items()
-            if result.loaded.chance is not None
-        },
+        "buckets": {name: value for name, value in buckets.items() if value is not None},
+        "chance": {name: value for name, value in chances.items() if value is not None},
         "metrics": {name: result.loaded.task.metric for name, result in by_name.items()},
         "num_examples": {name: len(result.loaded.rows) for name, result in by_name.items()},
         "num_available": {name: result.loaded.num_available for name, result in by_name.items()},

@@ -60,7 +60,7 @@ def _answer_all(answering: Answering, tasks: list[LoadedTask]) -> dict[str, Any]
             results.append(result)
             summary = _write_result(answering, results, len(tasks))
             progress.console.print(
-                f"{loaded.task.name}: {result.score:.2f} ({len(loaded.rows)} examples)",
+                f"{loaded.task.name}: {result.scored.score:.2f} ({len(loaded.rows)} examples)",
                 highlight=False,
             )
     return summary

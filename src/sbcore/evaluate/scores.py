@@ -11,29 +11,10 @@ from rich.table import Table
 
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import read_descriptions
-from sbcore.evaluate.longbench import LENGTH_BALANCED, averages, category_means
+from sbcore.evaluate.longbench import averages, balanced_examples, category_means
 from sbcore.evaluate.rows import SUFFIXES, PredictionRow, find_rows_file, read_rows
-from sbcore.evaluate.scoring import bucket_percents, example_scores, percent
+from sbcore.evaluate.scoring import TaskScore, score_rows
 from sbcore.evaluate.tasks import Task, benchmark_tasks, find_task
-
-
-@dataclass(frozen=True, slots=True)
-class TaskScore:
-    """One task's score in percent; ``buckets`` by length for the tasks of LongBench-E."""
-
-    task: Task
-    score: float
-    num_examples: int
-    buckets: dict[str, float | None] | None
-
-    @property
-    def notice(self) -> str | None:
-        """What is odd about the number of rows, None if it is the official one or there is none."""
-        expected = self.task.num_examples
-        if expected is None or self.num_examples == expected:
-            return None
-        what = "partial" if self.num_examples < expected else "too many, perhaps written twice"
-        return f"{self.task.name}: {self.num_examples} rows, the task has {expected}: {what}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +31,7 @@ class PredictionScores:
     @property
     def notices(self) -> list[str]:
         """One line for each task whose number of rows is not the official one."""
-        return [entry.notice for entry in self.tasks if entry.notice is not None]
+        return [text for entry in self.tasks if (text := _notice(entry)) is not None]
 
 
 def score_predictions(folder: Path) -> PredictionScores:
@@ -64,7 +45,7 @@ def score_predictions(folder: Path) -> PredictionScores:
     progress = Console(stderr=True)
     return PredictionScores(
         tuple(
-            _score_file(task, files[task])
+            score_rows(task, read_rows(files[task], PredictionRow), files[task])
             for task in track(
                 files, "Scoring", console=progress, transient=True, disable=not progress.is_terminal
             )
@@ -105,11 +86,12 @@ def _prediction_files(folder: Path) -> dict[Task, Path]:
     return {task: path for task in tasks if (path := find_rows_file(folder, task.name))}
 
 
-def _score_file(task: Task, path: Path) -> TaskScore:
-    rows = read_rows(path, PredictionRow)
-    scores = example_scores(task, rows, path)
-    buckets = bucket_percents(scores, rows) if task.name in LENGTH_BALANCED else None
-    return TaskScore(task=task, score=percent(scores), num_examples=len(rows), buckets=buckets)
+def _notice(entry: TaskScore) -> str | None:
+    expected = entry.task.num_examples
+    if expected is None or entry.num_examples in (expected, balanced_examples(entry.task.name)):
+        return None
+    what = "partial" if entry.num_examples < expected else "too many, perhaps written twice"
+    return f"{entry.task.name}: {entry.num_examples} rows, the task has {expected}: {what}."
 
 
 def _task_table(scores: PredictionScores) -> Table:
@@ -117,17 +99,17 @@ def _task_table(scores: PredictionScores) -> Table:
     for heading in ("task", "metric"):
         table.add_column(heading, no_wrap=True)
     for heading in ("examples", "score", "0-4k", "4-8k", "8k+"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for entry in scores.tasks:
         examples = f"{entry.num_examples}"
-        if entry.notice is not None:
-            examples += f" of {entry.task.num_examples}"
-        buckets = ["-" if value is None else f"{value:.2f}" for value in _buckets(entry)]
+        if _notice(entry) is not None:
+            examples += f"/{entry.task.num_examples}"
+        buckets = ["-" if value is None else f"{value:.2f}" for value in _bucket_values(entry)]
         table.add_row(entry.task.name, entry.task.metric, examples, f"{entry.score:.2f}", *buckets)
     return table
 
 
-def _buckets(entry: TaskScore) -> list[float | None]:
+def _bucket_values(entry: TaskScore) -> list[float | None]:
     return [None, None, None] if entry.buckets is None else list(entry.buckets.values())
 
 

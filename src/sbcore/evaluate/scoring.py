@@ -1,30 +1,42 @@
-"""The score of a task's predictions: 100 x the mean of the metric, two digits."""
+"""The score of a task's predictions: 100 x the mean of the metric, two digits.
 
-from collections.abc import Iterable, Sequence
+Rows without a ``length`` are in no bucket; an empty bucket has no score.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.longbench import length_bucket
+from sbcore.evaluate.longbench import balanced_examples, length_bucket
 from sbcore.evaluate.metrics import find_metric
 from sbcore.evaluate.rows import PredictionRow
 from sbcore.evaluate.tasks import Task
 
 
-def example_scores(task: Task, rows: Iterable[PredictionRow], path: Path) -> list[float]:
-    """Returns the metric of each row, 0..1; ``path`` is where the rows came from.
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """One task's score in percent; ``buckets`` by length for the tasks of LongBench-E."""
+
+    task: Task
+    score: float
+    num_examples: int
+    buckets: dict[str, float | None] | None
+
+
+def score_rows(task: Task, rows: Sequence[PredictionRow], path: Path) -> TaskScore:
+    """Returns the score of a task's rows; ``path`` is where they came from.
 
     Raises:
         SparseBalanceError: A row does not fit the task's metric.
     """
-    metric = find_metric(task.metric, place=str(path))
-    scores = []
-    for number, row in enumerate(rows, start=1):
-        prediction = first_line(row.pred) if task.first_line else row.pred
-        try:
-            scores.append(metric(prediction, row.answers, row.all_classes or ()))
-        except ValueError as error:
-            raise SparseBalanceError(f"{path}: row {number}: {error}.") from error
-    return scores
+    scores = _example_scores(task, rows, path)
+    return TaskScore(
+        task=task,
+        score=percent(scores),
+        num_examples=len(rows),
+        buckets=_buckets(scores, rows) if balanced_examples(task.name) else None,
+    )
 
 
 def first_line(prediction: str) -> str:
@@ -37,13 +49,19 @@ def percent(scores: Sequence[float]) -> float:
     return round(100 * sum(scores) / len(scores), 2)
 
 
-def bucket_percents(
-    scores: Sequence[float], rows: Sequence[PredictionRow]
-) -> dict[str, float | None]:
-    """Returns the score of each LongBench-E length bucket, None for an empty one.
+def _example_scores(task: Task, rows: Sequence[PredictionRow], path: Path) -> list[float]:
+    metric = find_metric(task.metric, place=str(path))
+    scores = []
+    for number, row in enumerate(rows, start=1):
+        prediction = first_line(row.pred) if task.first_line else row.pred
+        try:
+            scores.append(metric(prediction, row.answers, row.all_classes or ()))
+        except ValueError as error:
+            raise SparseBalanceError(f"{path}: row {number}: {error}.") from error
+    return scores
 
-    Rows without a ``length`` are in no bucket.
-    """
+
+def _buckets(scores: Sequence[float], rows: Sequence[PredictionRow]) -> dict[str, float | None]:
     members: dict[str, list[float]] = {"0-4k": [], "4-8k": [], "8k+": []}
     for score, row in zip(scores, rows, strict=True):
         if row.length is not None:

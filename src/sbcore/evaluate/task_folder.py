@@ -11,6 +11,7 @@ from pathlib import Path
 from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import FILE, TaskDescription, read_descriptions
+from sbcore.evaluate.longbench import standard_name
 from sbcore.evaluate.rows import ExampleRow, find_rows_file, read_rows
 from sbcore.evaluate.tasks import Task, find_task
 
@@ -78,10 +79,11 @@ def _as_shipped(folder: Path, task: Task) -> tuple[Task, str]:
         )
     templates = read_json(config / "dataset2prompt.json")
     limits = read_json(config / "dataset2maxlen.json")
+    name = standard_name(task.name)
     for values, file in ((templates, "dataset2prompt.json"), (limits, "dataset2maxlen.json")):
-        if task.name not in values:
-            raise SparseBalanceError(f"{config / file}: {task.name}: missing. add the task to it.")
-    return replace(task, max_new_tokens=int(limits[task.name])), str(templates[task.name])
+        if name not in values:
+            raise SparseBalanceError(f"{config / file}: {name}: missing. add the task to it.")
+    return replace(task, max_new_tokens=int(limits[name])), str(templates[name])
 
 
 def _rows_path(folder: Path, name: str) -> Path:

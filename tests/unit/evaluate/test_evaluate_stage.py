@@ -10,7 +10,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate import answering
 from sbcore.evaluate.generate import end_tokens, equal_length_batches
 from sbcore.evaluate.loading import load_generator
-from sbcore.evaluate.longbench import TASKS
+from sbcore.evaluate.longbench import STANDARD
 from sbcore.evaluate.prompts import Prompt, encode_prompt
 from sbcore.evaluate.run import evaluate
 from sbcore.evaluate.scores import score_predictions
@@ -58,7 +58,7 @@ def greedy_by_hand(model_dir, tokenizer, text, num_tokens):
 
 
 def task_of(num_tokens, **changes):
-    return replace(TASKS[0], max_new_tokens=num_tokens, **changes)
+    return replace(STANDARD[0], max_new_tokens=num_tokens, **changes)
 
 
 def test_generation_takes_the_largest_logit(generate, model_dir, tokenizer):

@@ -1,16 +1,19 @@
 """The table of LongBench tasks, their averages and buckets."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.longbench import (
-    LENGTH_BALANCED,
+    STANDARD,
     TASKS,
     averages,
+    balanced_examples,
     category_means,
     length_bucket,
+    standard_name,
 )
 from sbcore.evaluate.metrics import METRICS
 from sbcore.evaluate.scoring import first_line
@@ -21,11 +24,20 @@ GPT_MEANS = (39.8, 38.7, 26.5, 67.1, 54.1, 37.8)
 
 
 def test_every_task_is_there_once():
-    assert len(TASKS) == 21
-    assert len({task.name for task in TASKS}) == 21
-    assert sum(task.num_examples for task in TASKS) == 4750
-    assert len(LENGTH_BALANCED) == 13
-    assert set(LENGTH_BALANCED) <= {task.name for task in TASKS}
+    assert len(STANDARD) == 21
+    assert sum(task.num_examples for task in STANDARD) == 4750
+    assert len({task.name for task in TASKS}) == len(TASKS) == 21 + 13
+
+
+def test_length_balanced_tasks_differ_in_examples_alone():
+    by_name = {task.name: task for task in TASKS}
+    balanced = [task for task in TASKS if task.name.endswith("_e")]
+    assert sum(task.num_examples for task in balanced) == 3668
+    for task in balanced:
+        standard = by_name[standard_name(task.name)]
+        assert replace(task, name=standard.name, num_examples=standard.num_examples) == standard
+        assert balanced_examples(standard.name) == task.num_examples
+    assert balanced_examples("musique") is None
 
 
 def test_metrics_of_all_tasks_exist():
@@ -34,16 +46,16 @@ def test_metrics_of_all_tasks_exist():
 
 def test_token_limits_are_those_shipped(real_data):
     shipped = json.loads((real_data / "longbench/config/dataset2maxlen.json").read_text())
-    assert {task.name: task.max_new_tokens for task in TASKS} == shipped
+    assert {task.name: task.max_new_tokens for task in STANDARD} == shipped
 
 
 def test_six_tasks_are_asked_without_a_chat_template():
-    without = {task.name for task in TASKS if not task.chat}
+    without = {task.name for task in STANDARD if not task.chat}
     assert without == {"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"}
 
 
 def test_first_line_rule():
-    assert {t.name for t in TASKS if t.first_line} == {"trec", "triviaqa", "samsum", "lsht"}
+    assert {t.name for t in STANDARD if t.first_line} == {"trec", "triviaqa", "samsum", "lsht"}
     assert first_line("\n\nRed\nQuestion: next") == "Red"
     assert first_line(" \nRed") == " "
     assert first_line("") == ""
@@ -57,7 +69,7 @@ def test_average_is_over_categories_not_tasks():
             strict=True,
         )
     )
-    scores = {task.name: by_category[task.category] for task in TASKS}
+    scores = {task.name: by_category[task.category] for task in STANDARD}
     found = averages(scores)
     assert found["six_category_average"] == pytest.approx(44.0)
     sizes = {"single_doc_qa": 3, "multi_doc_qa": 3, "summarization": 3, "few_shot": 3}
@@ -67,7 +79,7 @@ def test_average_is_over_categories_not_tasks():
 
 
 def test_averages_of_incomplete_scores_are_left_out():
-    scores = {task.name: 50.0 for task in TASKS if task.language != "zh"}
+    scores = {task.name: 50.0 for task in STANDARD if task.language != "zh"}
     assert set(averages(scores)) == {"six_category_average", "sixteen_task_mean"}
     del scores["lcc"]
     assert averages(scores) == {}

@@ -66,7 +66,7 @@ def test_table_output_names_the_task_and_both_row_counts(tmp_path, capsys):
     print_scores_table(score_predictions(tmp_path))
     out = capsys.readouterr().out
     assert "passage_retrieval_en" in out
-    assert "1 of 200" in out
+    assert "1/200" in out
     assert re.search(r"own +exact +1 +100\.00", out)
 
 
@@ -74,6 +74,14 @@ def test_buckets_by_length(tmp_path):
     write(tmp_path / "qasper.jsonl", GOOD, {**GOOD, "pred": "x", "length": 4000})
     (entry,) = score_predictions(tmp_path).tasks
     assert entry.buckets == {"0-4k": 100.0, "4-8k": 0.0, "8k+": None}
+
+
+def test_notices_count_the_rows_of_either_set(tmp_path):
+    write(tmp_path / "multi_news.jsonl", *[GOOD] * 294)  # LongBench-E as its script names it
+    write(tmp_path / "multi_news_e.jsonl", *[GOOD] * 294)
+    write(tmp_path / "musique.jsonl", *[GOOD] * 400)
+    (notice,) = score_predictions(tmp_path).notices
+    assert notice == "musique: 400 rows, the task has 200: too many, perhaps written twice."
 
 
 def test_rows_without_length_are_scored(tmp_path):

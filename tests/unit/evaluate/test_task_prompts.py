@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.longbench import TASKS
+from sbcore.evaluate.longbench import STANDARD
 from sbcore.evaluate.prompts import encode_prompt, fill_template, truncate_middle
 from sbcore.evaluate.rows import ExampleRow
 from sbcore.evaluate.task_folder import load_tasks
@@ -30,7 +30,7 @@ def test_prompts_of_real_data_are_byte_identical_to_plain_formatting(real_data):
     folder = real_data / "longbench"
     templates = json.loads((folder / "config/dataset2prompt.json").read_text())
     num_compared = 0
-    for loaded in load_tasks(folder, [task.name for task in TASKS], max_examples=500):
+    for loaded in load_tasks(folder, [task.name for task in STANDARD], max_examples=500):
         name = loaded.task.name
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
@@ -53,6 +53,13 @@ def test_rows_may_lie_in_the_folder_itself_and_be_compressed(longbench):
     (longbench / "data/qasper.jsonl").unlink()
     (longbench / "qasper.jsonl.gz").write_bytes(gzip.compress(rows))
     assert load_tasks(longbench, ["qasper"], max_examples=9)[0].num_available == 2
+
+
+def test_length_balanced_set_shares_the_prompt(longbench):
+    (longbench / "data/qasper.jsonl").rename(longbench / "data/qasper_e.jsonl")
+    (loaded,) = load_tasks(longbench, ["qasper_e"], max_examples=9)
+    assert (loaded.task.name, loaded.task.max_new_tokens) == ("qasper_e", 7)
+    assert loaded.template == "Read {context} .\n{input}"
 
 
 def test_chance_of_a_label_task_is_one_of_its_labels(real_data):

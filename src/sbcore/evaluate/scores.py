@@ -95,7 +95,13 @@ def _notice(entry: TaskScore) -> str | None:
 
 
 def _task_table(scores: PredictionScores) -> Table:
-    table = Table(box=SIMPLE, caption="0-4k, 4-8k, 8k+: by the record's length, as LongBench-E")
+    table = Table(
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,  # 80 columns must hold the widest row
+        caption="0-4k, 4-8k, 8k+: by the record's length, as LongBench-E",
+    )
     for heading in ("task", "metric"):
         table.add_column(heading, no_wrap=True)
     for heading in ("examples", "score", "0-4k", "4-8k", "8k+"):

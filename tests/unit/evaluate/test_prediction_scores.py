@@ -58,15 +58,21 @@ def test_json_output_is_scores_alone(tmp_path, capsys):
 
 
 def test_table_output_names_the_task_and_both_row_counts(tmp_path, capsys):
-    write(tmp_path / "passage_retrieval_en.jsonl", {**GOOD, "answers": ["Paragraph 3"]})
+    rows = [
+        {**GOOD, "pred": "3", "answers": ["Paragraph 3"], "length": 3000 * i} for i in (1, 2, 3)
+    ]
+    write(tmp_path / "passage_retrieval_en.jsonl", *rows)
+    write(tmp_path / "trec.jsonl", {**GOOD, "all_classes": ["Red"]})
     (tmp_path / "tasks.json").write_text(
         '{"own": {"metric": "exact", "max_new_tokens": 1, "template": "{input}"}}'
     )
     write(tmp_path / "own.jsonl", {**GOOD, "answers": ["Red fox"]})
     print_scores_table(score_predictions(tmp_path))
     out = capsys.readouterr().out
-    assert "passage_retrieval_en" in out
-    assert "1/200" in out
+    wide = r"passage_retrieval_en +retrieval +3/200" + r" +100\.00" * 4
+    assert re.search(wide, out)
+    assert re.search(r"trec +classification +1/200", out)
+    assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"own +exact +1 +100\.00", out)
 
 

@@ -13,6 +13,8 @@ from sbkernels.moba.selection import BlockSelection
 # Tokens over which a topic of correlated inputs stays the same, and what it keeps of itself after.
 TOPIC_TOKENS = 16
 TOPIC_PERSISTENCE = 0.98
+# Roundings of float32 that the error rule forgives.
+FLOAT32_ROUNDINGS = 16
 FAMILIES = ("iid", "correlated")
 
 
@@ -110,11 +112,16 @@ def assert_error_rule(
 ) -> None:
     """Raises AssertionError if actual is more than twice as far from exact as the baseline.
 
-    Largest absolute errors are compared (the rule of FlashAttention's tests); exact is float64,
-    and one rounding of its largest value in the dtype of actual is always allowed.
+    Largest absolute errors are compared (the rule of FlashAttention's tests); exact is float64.
+    Always allowed, relative to its largest value: one rounding to the dtype of actual and a few
+    of float32, since every fused kernel recomputes its weights from a rounded log-sum-exp (the
+    library's own float32 kernel has 2.6 times the error of a plain softmax in dq).
     """
     error = (actual.double() - exact).abs()
-    allowed = 2 * (baseline.double() - exact).abs().max() + _one_rounding(exact, actual.dtype)
+    rounding = (
+        torch.finfo(actual.dtype).eps / 2 + FLOAT32_ROUNDINGS * torch.finfo(torch.float32).eps
+    )
+    allowed = 2 * _largest(baseline.double() - exact) + rounding * _largest(exact)
     _assert_below(name, error, allowed, actual, exact)
 
 
@@ -124,14 +131,13 @@ def assert_close(
     """Raises AssertionError if they differ by more than tolerance times the largest value."""
     assert actual.shape == expected.shape, (name, actual.shape, expected.shape)
     error = (actual.double() - expected.double()).abs()
-    largest = expected.double().abs().max() if expected.numel() else torch.zeros(())
-    _assert_below(name, error, tolerance * largest, actual, expected)
+    _assert_below(name, error, tolerance * _largest(expected), actual, expected)
 
 
 def _assert_below(
     name: str,
     error: torch.Tensor,
-    allowed: torch.Tensor,
+    allowed: float,
     actual: torch.Tensor,
     wanted: torch.Tensor,
 ) -> None:
@@ -142,14 +148,13 @@ def _assert_below(
     first = tuple(wrong.nonzero()[0].tolist())
     raise AssertionError(
         f"{name} {tuple(actual.shape)}: {int(wrong.sum())} of {wrong.numel()} values are off by "
-        f"more than {float(allowed):.3g} (largest {float(error.max()):.3g}); the first at {first}: "
+        f"more than {allowed:.3g} (largest {float(error.max()):.3g}); the first at {first}: "
         f"got {float(actual[first]):.6g}, wanted {float(wanted[first]):.6g}"
     )
 
 
-def _one_rounding(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    largest = exact.abs().max() if exact.numel() else torch.zeros((), dtype=exact.dtype)
-    return largest * torch.finfo(dtype).eps
+def _largest(values: torch.Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
 
 
 def _allowed(cu_seqlens: torch.Tensor, selection: BlockSelection) -> torch.Tensor:

@@ -9,12 +9,16 @@ import torch
 
 def attend_own(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the output [H, B, C, D] and the log-sum-exp [H, B, C] over the own block."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns over the own block: sums of values [H, B, C, D], tops and totals [H, B, C].
+
+    Each row's weights are relative to the top, its largest logit; the total is their sum.
+    """
     logits = _causal_logits(q, k)  # [G, J, B, C, C]
-    lse = logits.logsumexp(dim=-1, keepdim=True)
-    out = logits.sub_(lse).exp_() @ v[:, None]
-    return out.view_as(q), lse.view(q.shape[:3])
+    top = logits.amax(dim=-1, keepdim=True)
+    weights = logits.sub_(top).exp_()
+    total = weights.sum(dim=-1)
+    return (weights @ v[:, None]).view_as(q), top.view(q.shape[:3]), total.view(q.shape[:3])
 
 
 def own_gradients(

@@ -45,6 +45,8 @@ def tile_pairs(
     """Returns the pairs of past_blocks int [H, P, R] (block of the pack, -1 = none) in tiles."""
     num_heads = past_blocks.shape[0]
     key_head = torch.arange(num_heads) // (num_heads // num_kv_heads)
+    if (past_blocks < 0).all():
+        past_blocks = past_blocks[..., :0]
     keys = (past_blocks + key_head[:, None, None] * num_blocks).flatten(0, 1)  # [H * P, R]
     absent = past_blocks.flatten(0, 1) < 0
     row, rank = (~absent).nonzero(as_tuple=True)

@@ -20,20 +20,21 @@ ROWS_PER_CHUNK = 4096
 
 def attend_past(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tiles: PairTiles
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns for each slot the output [S, D] and the log-sum-exp [S] over its block alone."""
-    out = q.new_empty(*tiles.rows.shape, q.shape[-1])
-    lse = q.new_empty(tiles.rows.shape)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns for each slot over its block: sums of values [S, D], tops and totals [S].
+
+    The weights of a slot are relative to the top, its largest logit; the total is their sum.
+    """
+    sums = q.new_empty(*tiles.rows.shape, q.shape[-1])
+    tops, totals = q.new_empty(tiles.rows.shape), q.new_empty(tiles.rows.shape)
     queries, keys, values = q.flatten(0, 2), k.flatten(0, 1), v.flatten(0, 1)
     for part in _chunks(tiles):
         logits = _gather(queries, tiles.rows[part]) @ keys[tiles.keys[part]].mT  # [x, M, C]
-        top = logits.amax(dim=-1, keepdim=True)
-        weights = logits.sub_(top).exp_()
-        total = weights.sum(dim=-1, keepdim=True)
-        torch.bmm(weights, values[tiles.keys[part]], out=out[part])
-        out[part] /= total
-        lse[part] = top.add_(total.log_()).squeeze(-1)
-    return out.flatten(0, 1), lse.flatten()
+        torch.amax(logits, dim=-1, out=tops[part])
+        weights = logits.sub_(tops[part][..., None]).exp_()
+        torch.sum(weights, dim=-1, out=totals[part])
+        torch.bmm(weights, values[tiles.keys[part]], out=sums[part])
+    return sums.flatten(0, 1), tops.flatten(), totals.flatten()
 
 
 def past_gradients(

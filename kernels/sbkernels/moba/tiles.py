@@ -1,10 +1,10 @@
 """Attention whose time on a CPU follows the budget: dense algebra over tiles of chosen pairs.
 
 Own blocks are one batched product over all blocks (`own_blocks`). Past blocks are (row, key
-block) pairs gathered in tiles (`pairs`, `past_blocks`), merged per row by log-sum-exp. The
-backward pass recomputes the weights instead of keeping them, so memory is linear in the number
-of pairs times the head dim. Sequences come padded to whole blocks: a padding key lies after
-every real row of its block, where the causal mask hides it.
+block) pairs gathered in tiles (`pairs`, `past_blocks`) and merged per row. The backward pass
+recomputes the weights instead of keeping them, so memory is linear in the number of pairs times
+the head dim. Sequences come padded to whole blocks: a padding key lies after every real row of
+its block, where the causal mask hides it.
 
 Shapes: H query heads, G key heads, D head dim, B blocks of all sequences, C tokens in a block,
 Q = H * B * C query rows, R past blocks per row, S slots of the tiles.
@@ -63,12 +63,19 @@ class TilesAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         """Returns the output [H, B, C, D] for q [H, B, C, D] and k, v [G, B, C, D]."""
         q = q * scale
-        own_out, own_lse = attend_own(q, k, v)
-        slot_out, slot_lse = attend_past(q, k, v, tiles)
-        past_lse = slot_lse[tiles.slots].masked_fill_(tiles.absent, -torch.inf)  # [Q, R]
-        lse = torch.cat([own_lse.view(-1, 1), past_lse], dim=1).logsumexp(dim=1)
-        out = own_out * (own_lse - lse.view_as(own_lse)).exp_().unsqueeze(-1)
-        _add_slots(out, slot_out, tiles, weights=(past_lse - lse[:, None]).exp_())
+        own_sums, own_top, own_total = attend_own(q, k, v)
+        slot_sums, slot_top, slot_total = attend_past(q, k, v, tiles)
+        past_top = slot_top[tiles.slots].masked_fill_(tiles.absent, -torch.inf)  # [Q, R]
+        tops = torch.cat([own_top.view(-1, 1), past_top], dim=1)  # [Q, 1 + R]
+        totals = torch.cat([own_total.view(-1, 1), slot_total[tiles.slots]], dim=1)
+        top = tops.amax(dim=1, keepdim=True)
+        # Relative to the largest top, not to the log-sum-exp: that loses digits as logits grow.
+        shares = tops.sub_(top).exp_()
+        total = (shares * totals).sum(dim=1, keepdim=True)
+        shares /= total
+        out = own_sums * shares[:, 0].view_as(own_top)[..., None]
+        _add_slots(out, slot_sums, tiles, weights=shares[:, 1:])
+        lse = top.add_(total.log_()).view_as(own_top)
         ctx.scale = scale
         ctx.save_for_backward(q, k, v, out, lse, *tiles)
         return out
@@ -94,5 +101,7 @@ def _add_slots(
     if slot_values.shape[0] == 0:
         return
     # One pass over the slots of a row: neither a gathered copy nor atomics.
-    added = embedding_bag(tiles.slots, slot_values, per_sample_weights=weights, mode="sum")
+    added = embedding_bag(
+        tiles.slots, slot_values, per_sample_weights=weights.contiguous(), mode="sum"
+    )
     rows.view(-1, rows.shape[-1]).add_(added)

@@ -50,10 +50,11 @@ def check_boundaries(
         got = f"{cu_seqlens.dtype} {tuple(cu_seqlens.shape)}"
         raise _error("cu_seqlens", got, "int32 [num_sequences + 1], at least one sequence")
     _check_device("cu_seqlens", cu_seqlens, q)
-    if block_size < 1:
-        raise _error("block_size", block_size, "at least 1 token")
-    if max_seqlen < 0:
-        raise _error("max_seqlen", max_seqlen, "the length of the longest sequence")
+    if not isinstance(block_size, int) or block_size < 1:
+        raise _error("block_size", block_size, "an int, at least 1 token")
+    # A tensor here would make every call wait for the device.
+    if not isinstance(max_seqlen, int) or max_seqlen < 0:
+        raise _error("max_seqlen", max_seqlen, "an int, the length of the longest sequence")
     if cu_seqlens.device.type == "cpu":
         _check_ends(cu_seqlens.tolist(), num_tokens=q.shape[0], max_seqlen=max_seqlen)
 
@@ -66,8 +67,8 @@ def normalize_top_k(top_k: int | torch.Tensor, cu_seqlens: torch.Tensor) -> torc
     """
     num_sequences = cu_seqlens.numel() - 1
     if not isinstance(top_k, torch.Tensor):
-        if top_k < 1:
-            raise _error("top_k", top_k, "at least 1: the own block counts")
+        if not isinstance(top_k, int) or top_k < 1:
+            raise _error("top_k", top_k, "an int, at least 1: the own block counts")
         return torch.full((num_sequences,), top_k, dtype=torch.int32, device=cu_seqlens.device)
     if top_k.dtype != torch.int32 or top_k.shape not in {(num_sequences,), (1,)}:
         got = f"{top_k.dtype} {tuple(top_k.shape)}"

@@ -19,6 +19,20 @@ class LengthBalancer(Section):
     kind: Literal["length"] = "length"
 
 
+class KarmarkarKarpBalancer(Section):
+    """Largest differencing method on predicted latency; slow above 64 ranks."""
+
+    kind: Literal["karmarkar_karp"] = "karmarkar_karp"
+
+
+class MultifitBalancer(Section):
+    """Bisects the smallest load that first-fit packing of predicted latency can keep."""
+
+    kind: Literal["multifit"] = "multifit"
+    bisections: PositiveInt = 10
+    """Halvings of the interval that holds the load; 10 end within 0.1 % of it."""
+
+
 class SabBalancer(Section):
     """SAB: packed by predicted latency at the budgets in use, then improved by local search."""
 
@@ -28,7 +42,8 @@ class SabBalancer(Section):
 
 
 BalancerConfig = Annotated[
-    RandomBalancer | LengthBalancer | SabBalancer, Field(discriminator="kind")
+    RandomBalancer | LengthBalancer | KarmarkarKarpBalancer | MultifitBalancer | SabBalancer,
+    Field(discriminator="kind"),
 ]
 
 

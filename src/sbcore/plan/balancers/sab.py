@@ -1,0 +1,56 @@
+"""SAB, sparsity-aware batching (SparseBalance, arXiv 2604.13847): even in predicted latency.
+
+Greedy first, the heaviest sequence onto the emptiest rank (LPT, at most 4/3 of the best), then
+micro-batches within ranks; differs from the paper by knowing the barrier, the host floor of a
+micro-batch and the lower bound, and by a local search, which stops as soon as the bound is met.
+Costs 0.1-0.6 ms for 16 sequences; within 2 % of the bound unless one sequence or the caps bind.
+"""
+
+from collections.abc import Iterator
+
+from sbcore.config.method import SabBalancer
+from sbcore.plan.balancers.random import random_layout
+from sbcore.plan.bounds import lower_bound
+from sbcore.plan.caps import min_micro_batches
+from sbcore.plan.layout import best_of, layout_cost, to_plan, with_fewest
+from sbcore.plan.local_search import improve
+from sbcore.plan.placement import Layout, by_levels, onto_ranks, tightly
+from sbcore.plan.workload import Workload, make_workload
+from sbcore.types import Barrier, BatchPlan, CostModel, IntArray, Topology
+
+_NEAR_ENOUGH = 1e-6
+"""Gap to the bound at which there is nothing left to find."""
+
+
+def plan(
+    lengths: IntArray,
+    topology: Topology,
+    *,
+    cost: CostModel,
+    seed: int,
+    config: SabBalancer,
+) -> BatchPlan:
+    """Returns a plan even in predicted latency under the topology's barrier."""
+    workload = make_workload(lengths, topology, cost)
+    enough = lower_bound(workload) * (1.0 + _NEAR_ENOUGH)
+    tried: list[Layout] = []
+    for layout in _greedy_layouts(workload, seed):
+        tried.append(layout)
+        if layout_cost(workload, layout) <= enough:
+            return to_plan(layout)
+    best = best_of(workload, tried)
+    return to_plan(improve(workload, best, rounds=config.local_search_rounds, enough=enough))
+
+
+def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
+    """Yields layouts to choose from, the likeliest first."""
+    layout, num_micro_batches = with_fewest(workload, onto_ranks)
+    yield layout
+    if workload.topology.barrier is Barrier.MICRO:
+        yield with_fewest(workload, by_levels)[0]
+    if num_micro_batches > min_micro_batches(workload.lengths, workload.topology):
+        yield with_fewest(workload, tightly)[0]
+    looser = onto_ranks(workload, num_micro_batches + 1)
+    if looser is not None:
+        yield looser
+    yield random_layout(workload.lengths, workload.topology, seed=seed)

@@ -1,0 +1,62 @@
+"""What no plan of a global batch can beat, so that every plan can say how far it is from it.
+
+w_1 >= w_2 >= ... sequence costs, R ranks, M micro-batches per rank, f floor, c constant.
+"""
+
+import numpy as np
+
+from sbcore.plan.caps import min_micro_batches
+from sbcore.plan.workload import Workload
+from sbcore.types import Barrier, FloatArray
+
+
+def lower_bound(workload: Workload) -> float:
+    """Returns a lower bound on the step's cost under the workload's barrier.
+
+    max(mean load, longest sequence, w_R + w_(R+1) and its kin), where every rank also pays
+    M * c and no micro-batch costs less than f, with M the fewest that the caps allow. The sum over
+    micro-steps of the slowest is never below the slowest sum, so all of it holds for `micro` too,
+    which adds that sequences that cannot share a micro-batch come at best sorted.
+    """
+    topology = workload.topology
+    fewest = min_micro_batches(workload.lengths, topology)
+    floor = workload.floor
+    costs = np.sort(np.asarray(workload.costs))[::-1]
+    bounds = [
+        fewest * floor,
+        float(costs.sum()) / topology.num_ranks,
+        max(float(costs[0]), floor) + (fewest - 1) * floor,
+        _sharing_bound(costs, topology.num_ranks),
+    ]
+    if topology.barrier is Barrier.MICRO:
+        bounds.append(_sorted_bound(workload, fewest))
+    return max(bounds) + fewest * workload.constant
+
+
+def optimality_gap(predicted: float, bound: float) -> float:
+    """Returns how far a plan's cost is above the bound, as a share of the bound, >= 0."""
+    return max(predicted / bound - 1.0, 0.0)
+
+
+def _sharing_bound(costs: FloatArray, num_ranks: int) -> float:
+    """Returns the bound by the pigeonhole: of the n*R + 1 heaviest, some rank holds n + 1.
+
+    Those weigh at least as much as the n + 1 lightest of them; n = 1 gives w_R + w_(R+1).
+    """
+    ends = np.arange(num_ranks, len(costs), num_ranks)
+    sums = np.concatenate([[0.0], np.cumsum(costs)])
+    starts = ends + 1 - (np.arange(len(ends)) + 2)
+    return float((sums[ends + 1] - sums[starts]).max(initial=0.0))
+
+
+def _sorted_bound(workload: Workload, fewest: int) -> float:
+    """Returns the sum of every R-th of the sequences that must be in different micro-batches."""
+    cap = workload.topology.max_tokens
+    alone = [
+        cost
+        for cost, length in zip(workload.costs, workload.lengths, strict=True)
+        if 2 * length > cap or workload.topology.max_sequences == 1
+    ]
+    slowest = sorted(alone, reverse=True)[:: workload.topology.num_ranks]
+    idle = max(fewest - len(slowest), 0) * workload.floor
+    return sum(max(cost, workload.floor) for cost in slowest) + idle

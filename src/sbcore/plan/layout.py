@@ -1,0 +1,39 @@
+"""From a placement to a plan: how many micro-batches, and which of several layouts is best."""
+
+from collections.abc import Callable, Iterable
+
+from sbcore.plan.caps import min_micro_batches
+from sbcore.plan.placement import Layout
+from sbcore.plan.workload import Workload, summed
+from sbcore.types import BatchPlan
+
+Placement = Callable[[Workload, int], Layout | None]
+"""Returns a layout with so many micro-batches per rank, or None if they are too few."""
+
+
+def layout_cost(workload: Workload, layout: Layout) -> float:
+    """Returns the layout's predicted cost under the workload's barrier."""
+    loads = [[summed(workload.costs, pack) for pack in rank] for rank in layout]
+    return workload.objective(loads)
+
+
+def with_fewest(workload: Workload, place: Placement) -> tuple[Layout, int]:
+    """Returns the placement with the fewest micro-batches it can do, and their number.
+
+    Each micro-batch costs at least the floor, so fewer is better; with one for each sequence
+    every placement succeeds. Large numbers are tried 3 % apart.
+    """
+    num_micro_batches = min_micro_batches(workload.lengths, workload.topology)
+    while (layout := place(workload, num_micro_batches)) is None:
+        num_micro_batches += 1 + num_micro_batches // 32
+    return layout, num_micro_batches
+
+
+def best_of(workload: Workload, layouts: Iterable[Layout]) -> Layout:
+    """Returns the cheapest layout, the first of equals."""
+    return min(layouts, key=lambda layout: layout_cost(workload, layout))
+
+
+def to_plan(layout: Layout) -> BatchPlan:
+    """Returns the layout as a plan."""
+    return BatchPlan(tuple(tuple(tuple(pack) for pack in rank) for rank in layout))

@@ -1,0 +1,147 @@
+"""Greedy placements: whole global batches into micro-batches, heaviest sequence first.
+
+R ranks, M micro-batches per rank. A layout is ``[rank][m] -> sequences``; None says that the
+sequences do not fit into so few micro-batches.
+"""
+
+from heapq import heappop, heappush
+from itertools import chain
+
+from sbcore.plan.caps import OpenMicroBatches, pack_best_fit
+from sbcore.plan.workload import Workload, longest_first, summed
+from sbcore.types import Barrier, Topology
+
+Layout = list[list[list[int]]]
+
+
+def fill_emptiest(
+    workload: Workload, order: list[int], *, num_groups: int, per_group: int, level: float
+) -> tuple[list[list[int]], list[int]]:
+    """Returns the micro-batches of all groups, and what found no place.
+
+    Each sequence joins the group with the least cost that has a fitting micro-batch, there the
+    emptiest one (LPT). It is left out when no micro-batch fits or the group would pass `level`.
+    """
+    opened = OpenMicroBatches(num_groups * per_group, workload.lengths, workload.topology)
+    sums = [0.0] * (num_groups * per_group)
+    heap = [(0.0, group) for group in range(num_groups)]
+    left: list[int] = []
+    for sequence in order:
+        cost = workload.costs[sequence]
+        passed = []
+        while heap:
+            load, group = heappop(heap)
+            own = range(group * per_group, (group + 1) * per_group)
+            fitting = [b for b in own if opened.fits(b, sequence)]
+            if fitting and load + cost <= level:
+                chosen = min(fitting, key=sums.__getitem__)
+                opened.add(chosen, sequence)
+                sums[chosen] += cost
+                heappush(heap, (load + cost, group))
+                break
+            if not all(opened.is_full(b) for b in own):
+                passed.append((load, group))
+            if load + cost > level:  # the others are no emptier
+                left.append(sequence)
+                break
+        else:
+            left.append(sequence)
+        for entry in passed:
+            heappush(heap, entry)
+    return opened.members, left
+
+
+def onto_ranks(workload: Workload, num_micro_batches: int) -> Layout | None:
+    """Returns a layout whose waiting units are even: ranks (`step`) or micro-batches (`micro`)."""
+    num_ranks = workload.topology.num_ranks
+    by_step = workload.topology.barrier is Barrier.STEP
+    groups = num_ranks if by_step else num_ranks * num_micro_batches
+    members, left = fill_emptiest(
+        workload,
+        longest_first(workload),
+        num_groups=groups,
+        per_group=num_micro_batches if by_step else 1,
+        level=float("inf"),
+    )
+    return None if left else arrange(workload, members)
+
+
+def by_levels(workload: Workload, num_micro_batches: int) -> Layout | None:
+    """Returns a layout for barrier `micro`: each micro-step is filled up to its longest sequence.
+
+    All ranks wait for the longest one anyway, so work beside it is free; where it is short, the
+    level is the mean that is left for the micro-steps to come.
+    """
+    num_ranks = workload.topology.num_ranks
+    left = longest_first(workload)
+    members: list[list[int]] = []
+    for later in range(num_micro_batches, 0, -1):
+        if not left:
+            break
+        mean = summed(workload.costs, left) / (num_ranks * later)
+        level = max(workload.costs[left[0]], mean) if later > 1 else float("inf")
+        filled, left = fill_emptiest(workload, left, num_groups=num_ranks, per_group=1, level=level)
+        members += filled
+    return None if left else arrange(workload, members)
+
+
+def tightly(workload: Workload, num_micro_batches: int) -> Layout | None:
+    """Returns a layout of the fewest micro-batches by tokens, these then spread over the ranks."""
+    topology = workload.topology
+    packs = pack_best_fit(range(workload.num_sequences), workload.lengths, topology)
+    whole = Workload(
+        lengths=[1] * len(packs),
+        costs=[summed(workload.costs, pack) for pack in packs],
+        floor=workload.floor,
+        constant=workload.constant,
+        topology=Topology(topology.num_ranks, topology.barrier, max_tokens=1, max_sequences=1),
+    )
+    layout = onto_ranks(whole, num_micro_batches)
+    if layout is None:
+        return None
+    return [[list(chain(*(packs[i] for i in m))) for m in rank] for rank in layout]
+
+
+def spread(workload: Workload, parts: list[list[int]], num_micro_batches: int) -> Layout:
+    """Returns the layout of these ranks' sequences, each rank's evenly over its micro-batches.
+
+    Each part must fit: packed tightly where the even way breaks a cap.
+    """
+    members: list[list[int]] = []
+    for part in parts:
+        order = sorted(part, key=lambda i: (-workload.costs[i], i))
+        packs, left = fill_emptiest(
+            workload, order, num_groups=1, per_group=num_micro_batches, level=float("inf")
+        )
+        if left:
+            packs = pack_best_fit(part, workload.lengths, workload.topology)
+        members += packs + [[] for _ in range(num_micro_batches - len(packs))]
+    return arrange(workload, members)
+
+
+def arrange(workload: Workload, members: list[list[int]]) -> Layout:
+    """Returns the micro-batches R*M laid out, the heaviest first on each rank.
+
+    Under `step` they belong to their ranks already (M in a row). Under `micro` any rank may take
+    any: sorting all of them and giving R at a time to one micro-step is the best order there is.
+    """
+    num_ranks = workload.topology.num_ranks
+    loads = [summed(workload.costs, pack) for pack in members]
+    if workload.topology.barrier is Barrier.MICRO:
+        order = sorted(range(len(members)), key=lambda b: (-loads[b], b))
+        ranks = [order[rank::num_ranks] for rank in range(num_ranks)]
+    else:
+        per_rank = len(members) // num_ranks
+        own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
+        ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
+    return without_idle([[members[b] for b in rank] for rank in ranks])
+
+
+def without_idle(layout: Layout) -> Layout:
+    """Returns the layout without micro-steps in which every rank would run a dummy.
+
+    Ranks with fewer micro-batches than others get dummies, so that all have the same number.
+    """
+    packed = [[pack for pack in rank if pack] for rank in layout]
+    num_micro_batches = max(len(rank) for rank in packed)
+    return [rank + [[] for _ in range(num_micro_batches - len(rank))] for rank in packed]

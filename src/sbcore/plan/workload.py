@@ -1,0 +1,59 @@
+"""One global batch as the balancers see it: what each sequence weighs, and the caps.
+
+N sequences, R ranks, M micro-batches per rank. Plain Python lists: at tens of sequences they
+beat arrays, and at thousands they do not lose.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sbcore.types import Barrier, CostModel, IntArray, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Sequences with their tokens and costs; costs are in what the balancer balances."""
+
+    lengths: list[int]  # [N] tokens
+    costs: list[float]  # [N]
+    floor: float
+    constant: float
+    topology: Topology
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences N."""
+        return len(self.lengths)
+
+    def micro_batch_cost(self, load: float) -> float:
+        """Returns what a micro-batch with these summed costs takes."""
+        return max(self.floor, load) + self.constant
+
+    def objective(self, loads: list[list[float]]) -> float:
+        """Returns the cost of a step under the barrier; loads is [R][M] of summed costs."""
+        times = [[self.micro_batch_cost(load) for load in rank] for rank in loads]
+        if self.topology.barrier is Barrier.STEP:
+            return max(sum(rank) for rank in times)
+        return sum(max(waiting) for waiting in zip(*times, strict=True))
+
+
+def make_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Workload:
+    """Returns the global batch weighed by the cost model."""
+    return Workload(
+        lengths=lengths.tolist(),
+        costs=cost.sequence_ms(lengths).tolist(),
+        floor=cost.floor_ms,
+        constant=cost.constant_ms,
+        topology=topology,
+    )
+
+
+def longest_first(workload: Workload) -> list[int]:
+    """Returns the sequences by falling cost, then length; equal ones by their index."""
+    costs, lengths = workload.costs, workload.lengths
+    return sorted(range(len(costs)), key=lambda i: (-costs[i], -lengths[i], i))
+
+
+def summed(costs: list[float], members: Iterable[int]) -> float:
+    """Returns the summed costs of these sequences."""
+    return sum(costs[i] for i in members)

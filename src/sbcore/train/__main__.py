@@ -8,34 +8,36 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
-from sbcore.artifacts import digest_file, digest_text, write_manifest
+from sbcore.artifacts import digest_file, digest_text, read_json, write_json, write_manifest
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
 from sbcore.data.read import TokenStore
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.model import TableLatencyModel
-from sbcore.model.build import load_model
+from sbcore.model.build import build_model, load_model, shape_config
 from sbcore.plan.read import PlanFile
 from sbcore.tracking import stage_tracker
 from sbcore.train.checkpoint import Checkpoints
 from sbcore.train.clock import StepClock, time_collectives
-from sbcore.train.finish import save_model, write_summary
+from sbcore.train.finish import closing_line, save_model, summarise
 from sbcore.train.loop import Trainer
 from sbcore.train.run import RunFiles, train
 from sbcore.train.sharding import Ranks, shard_model, start_ranks
 from sbcore.train.tuning import StepTuner
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _PATHS = (
     ("--config", "train.VARIANT.json, as frozen for this run"),
     ("--data", "folder of the prepared data set"),
-    ("--plan", "plan.parquet of the variant"),
+    ("--plan", "folder of the variant's plan"),
     ("--latency", "folder of the latency profile"),
-    ("--model", "Hugging Face directory to start from"),
-    ("--tokenizer", "tokenizer to put beside the model"),
     ("--out", "folder to write"),
 )
 
@@ -62,56 +64,53 @@ def main() -> None:
 def _run(stage: TrainStage, ranks: Ranks, arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     trainer = build_trainer(stage, ranks, arguments)
-    files = RunFiles(arguments.out, rank=ranks.rank)
     checkpoints = Checkpoints(
         arguments.out / "checkpoints",
         keep=stage.train.keep_checkpoints,
         digest=digest_text(stage.model_dump_json() + trainer.plan.digest + _weights(arguments)),
         ranks=ranks,
     )
+    files = RunFiles(arguments.out, rank=ranks.rank)
     tracking = arguments.tracking if ranks.rank == 0 else None
     with stage_tracker(tracking, stage="train", variant=stage.variant) as tracker:
         tracker.params(stage.model_dump(mode="json"))
         rows = train(trainer, checkpoints, files, tracker=tracker, resume=arguments.resume)
-        save_model(
-            trainer.model,
-            stage,
-            ranks,
-            tokenizer=arguments.tokenizer,
-            out=arguments.out / "model",
-        )
+        save_model(trainer.model, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
-            device, backend = _device_name(ranks.device), backend_name(stage, ranks.device)
-            summary = write_summary(
-                rows, stage, device=device, backend=backend, out=arguments.out / "summary.json"
-            )
+            summary = summarise(rows, stage, device=ranks.device)
+            write_json(files.summary, summary)
             write_manifest(
                 arguments.out / "manifest.json",
                 stage="train",
                 config=stage.model_dump_json(),
-                inputs={"data": arguments.data / "index.parquet", "plan": arguments.plan},
-                device=device,
-                backend=backend,
+                inputs=_inputs(arguments),
+                device=summary["device"],
+                backend=summary["backend"],
                 seconds=time.perf_counter() - started,
                 mlflow_run_id=tracker.run_id,
             )
-            tracker.artifact(arguments.out / "summary.json")
-            tracker.artifact(arguments.out / "ledger.parquet")
-            step_ms = summary["step_time_ms"]["median"]
-            sys.stderr.write(
-                f"train {stage.variant}: {len(rows)} steps, {step_ms:.0f} ms per step (median), "
-                f"loss {summary['loss_first']:.3f} -> {summary['loss_final']:.3f}\n"
-            )
+            tracker.artifact(files.summary)
+            tracker.artifact(files.ledger_file)
+            sys.stderr.write(closing_line(summary) + "\n")
+
+
+def _inputs(arguments: argparse.Namespace) -> dict[str, Path]:
+    inputs = {
+        "data": arguments.data / "index.parquet",
+        "plan": arguments.plan / "plan.parquet",
+        "latency": arguments.latency / "latency.parquet",
+    }
+    return inputs | ({"model": arguments.model} if arguments.model else {})
 
 
 def build_trainer(stage: TrainStage, ranks: Ranks, arguments: argparse.Namespace) -> Trainer:
     """Returns the trainer with its inputs read and checked, the model sharded."""
     store = TokenStore(arguments.data)
-    plan = PlanFile(arguments.plan, index=arguments.data / "index.parquet")
+    plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
     latency = TableLatencyModel.read(arguments.latency, block_size=stage.attention.block_size)
     clock = StepClock(ranks.device)
     dtype = _DTYPES[stage.model.dtype]
-    model = load_model(arguments.model, dtype=torch.float32).to(ranks.device)
+    model = _start_model(stage, arguments).to(ranks.device)
     model.train()
     if stage.train.activation_checkpointing:
         model.gradient_checkpointing_enable()
@@ -128,28 +127,27 @@ def build_trainer(stage: TrainStage, ranks: Ranks, arguments: argparse.Namespace
     return Trainer(stage, ranks, store, plan, latency, sharded, optimizer, tuner, clock)
 
 
-def backend_name(stage: TrainStage, device: torch.device) -> str:
-    """Returns the attention that really runs."""
-    if stage.kind == "dense":
-        return "sdpa"
-    automatic = "triton" if device.type == "cuda" else "torch"
-    return automatic if stage.attention.backend == "auto" else stage.attention.backend
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({os.cpu_count()} cores)"
+def _start_model(stage: TrainStage, arguments: argparse.Namespace) -> "PreTrainedModel":
+    """Returns the directory's model, or one of the configured shape with random weights."""
+    if arguments.model is not None:
+        return load_model(arguments.model, dtype=torch.float32)
+    facts = read_json(arguments.data / "summary.json")
+    config = shape_config(
+        stage.model.shape, vocab_size=facts["vocab_size"], max_tokens=facts["max_sample_tokens"]
+    )
+    return build_model(config, seed=stage.seed, dtype=torch.float32)
 
 
 def _weights(arguments: argparse.Namespace) -> str:
-    return digest_file(arguments.model / "model.safetensors")
+    """Returns what the start weights are known by; random ones follow from the seed."""
+    return "random" if arguments.model is None else digest_file(arguments.model)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="torchrun -m sbcore.train", description=__doc__)
     for name, text in _PATHS:
         parser.add_argument(name, help=text, type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="model directory; none = random weights")
     parser.add_argument("--tracking", type=Path, help="tracking.json of the run; none = off")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     return parser

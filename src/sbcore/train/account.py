@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sbcore.plan.objective import barrier_ms, imbalance
+from sbcore.plan.objective import imbalance, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import LedgerPart, StepReport
 from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
@@ -79,7 +79,7 @@ def metrics_row(
         "step": facts.step,
         "loss": sum(report.loss for report in facts.reports),
         "num_tokens": int(facts.plan.lengths.sum()),
-        "predicted_ms": barrier_ms(predicted, barrier),
+        "predicted_ms": step_ms(predicted, barrier),
         "imbalance": imbalance(compute, barrier),
         "predicted_imbalance": imbalance(predicted, barrier),
         "compute_ms": compute.sum(axis=1).round(3).tolist(),

@@ -1,5 +1,6 @@
 """What is left of a training: a Hugging Face directory and a summary of its measured steps."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from sbcore.artifacts import write_json
 from sbcore.config.stages import TrainStage
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import build_model, set_default_attention
@@ -19,9 +19,9 @@ from sbcore.types import FloatArray
 
 
 def save_model(
-    model: nn.Module, stage: TrainStage, ranks: Ranks, *, tokenizer: Path, out: Path
+    model: nn.Module, stage: TrainStage, ranks: Ranks, *, source: Path | None, out: Path
 ) -> None:
-    """Writes the whole model and its tokenizer as a Hugging Face directory, from rank 0."""
+    """Writes the whole model as a Hugging Face directory, with the source's tokenizer; rank 0."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(model, options=options)
     if ranks.rank != 0:
@@ -34,7 +34,7 @@ def save_model(
     whole.tie_weights()
     set_default_attention(whole, stage.kind, stage.attention)
     whole.save_pretrained(part)
-    for file in tokenizer_files(tokenizer):
+    for file in tokenizer_files(source) if source else []:
         shutil.copyfile(file, part / file.name)
     shutil.rmtree(out, ignore_errors=True)
     part.rename(out)
@@ -46,10 +46,10 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return sorted({file for pattern in patterns for file in folder.glob(pattern)})
 
 
-def write_summary(
-    rows: Sequence[dict[str, Any]], stage: TrainStage, *, device: str, backend: str, out: Path
+def summarise(
+    rows: Sequence[dict[str, Any]], stage: TrainStage, *, device: torch.device
 ) -> dict[str, Any]:
-    """Writes and returns summary.json: medians over the steps after warm-up, and their spread."""
+    """Returns summary.json: medians over the steps after warm-up, and their spread."""
     measured = [row for row in rows if row["measured"]]
     if not measured:
         raise SparseBalanceError(
@@ -58,7 +58,7 @@ def write_summary(
         )
     step_ms = np.array([row["step_ms"] for row in measured])
     losses = [row["loss"] for row in rows[-max(len(rows) // 10, 1) :]]
-    summary = {
+    return {
         "variant": stage.variant,
         "num_steps": len(rows),
         "num_measured_steps": len(measured),
@@ -77,13 +77,35 @@ def write_summary(
         "coverage_delta": _mean(measured, "coverage_delta"),
         "overhead_pct": _share(measured, ("tune_ms", "plan_ms"), step_ms),
         "waiting_pct": _waiting_pct(measured, step_ms),
-        "device": device,
-        "backend": backend,
+        "device": device_name(device),
+        "backend": backend_name(stage, device),
         "num_ranks": stage.topology.num_ranks,
         "barrier": str(stage.topology.barrier),
     }
-    write_json(out, summary)
-    return summary
+
+
+def closing_line(summary: dict[str, Any]) -> str:
+    """Returns what the terminal says at the end."""
+    return (
+        f"train {summary['variant']}: {summary['num_steps']} steps, "
+        f"{summary['step_time_ms']['median']:.0f} ms per step (median), "
+        f"loss {summary['loss_first']:.3f} -> {summary['loss_final']:.3f}"
+    )
+
+
+def backend_name(stage: TrainStage, device: torch.device) -> str:
+    """Returns the attention that really runs."""
+    if stage.kind == "dense":
+        return "sdpa"
+    automatic = "triton" if device.type == "cuda" else "torch"
+    return automatic if stage.attention.backend == "auto" else stage.attention.backend
+
+
+def device_name(device: torch.device) -> str:
+    """Returns the device as the report names it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({os.cpu_count()} cores)"
 
 
 def _waiting_pct(rows: Sequence[dict[str, Any]], step_ms: FloatArray) -> float:

@@ -23,6 +23,21 @@ class RunFiles:
     ledger: Table = field(default_factory=Table)
     spans: Table = field(default_factory=Table)
 
+    @property
+    def model(self) -> Path:
+        """The trained model, a Hugging Face directory."""
+        return self.folder / "model"
+
+    @property
+    def summary(self) -> Path:
+        """Medians of the run."""
+        return self.folder / "summary.json"
+
+    @property
+    def ledger_file(self) -> Path:
+        """Budgets and coverage of every layer and sequence."""
+        return self.folder / TABLES[0]
+
     def add(self, facts: StepFacts, trainer: Trainer) -> None:
         """Takes in a step."""
         ladder, top_k = trainer.tuner.coverage.ladder, trainer.stage.attention.top_k

@@ -1,0 +1,25 @@
+import json
+
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def report(torchrun, workers, tmp_path_factory):
+    path = tmp_path_factory.mktemp("gradients") / "report.json"
+    torchrun(workers / "gradients.py", path)
+    return json.loads(path.read_text())
+
+
+def test_any_plan_and_barrier_gives_the_same_gradient(report):
+    assert len(report) == 6
+    for case, facts in report.items():
+        assert facts["error"] < 1e-5, (case, facts)
+
+
+def test_any_plan_and_barrier_gives_the_same_loss(report):
+    losses = [facts["loss"] for facts in report.values()]
+    assert max(losses) - min(losses) < 1e-5
+    assert min(losses) > 1
+    assert all(facts["norm"] > 1e-2 for facts in report.values())

@@ -1,0 +1,97 @@
+"""Run by torchrun: the gradient of one global batch under two plans and both barriers."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from sbcore.config.compute import AttentionConfig
+from sbcore.config.training import ModelShape
+from sbcore.model.build import build_model, shape_config
+from sbcore.train.batches import PackedBatch, pack
+from sbcore.train.clock import StepClock, time_collectives
+from sbcore.train.sharding import shard_model, start_ranks
+from sbcore.train.step import Work, run_micro_batches
+from sbcore.tune.clamp import TargetBudgets
+from sbcore.types import Barrier
+
+LENGTHS = (300, 40, 170, 90, 64, 33)
+PLANS = {
+    "one by one": (((0,), (2,), (4,)), ((1,), (3,), (5,))),
+    "packed": (((0, 1, 5),), ((2, 3, 4),)),
+    "with a dummy": (((0,), (1, 2)), ((3, 4, 5), ())),
+}
+ATTENTION = AttentionConfig(block_size=16, top_k=3, backend="torch")
+
+
+class Samples:
+    """A token store made of a seed."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.tokens = [torch.randint(0, 97, (n,), generator=generator).numpy() for n in LENGTHS]
+        self.targets = [torch.rand(n, generator=generator).numpy() < 0.3 for n in LENGTHS]
+
+    def sample(self, i):
+        return self.tokens[i], self.targets[i]
+
+
+def budgets_of(batch: PackedBatch) -> TargetBudgets:
+    top_k = torch.full((2, len(batch.lengths)), ATTENTION.top_k, dtype=torch.int32)
+    ladder = (1, 2, 3, 32)
+    return TargetBudgets(
+        top_k, torch.tensor(ladder), 3, p=None, measure=False, dense=False, rungs=ladder
+    )
+
+
+def gradient_of(plan, barrier, ranks, samples):
+    shape = ModelShape(hidden_size=32, intermediate_size=64)
+    model = build_model(
+        shape_config(shape, vocab_size=97, max_tokens=512), seed=0, dtype=torch.float32
+    )
+    model = shard_model(model, ranks, barrier=barrier, dtype=torch.float32)
+    clock = StepClock(ranks.device)
+    time_collectives(model, clock)
+    clock.start()
+    batches = [pack(samples, list(m), m, ranks.device) for m in plan[ranks.rank]]
+    num_targets = sum(int(t[1:].sum()) for t in samples.targets)
+    loss = run_micro_batches(
+        model,
+        Work(batches, [budgets_of(b) for b in batches], num_targets),
+        attention=ATTENTION,
+        barrier=barrier,
+        recompute=False,
+        clock=clock,
+    )
+    dist.all_reduce(loss)
+    gradients = [p.grad.full_tensor().flatten() for p in model.parameters()]
+    assert all(0 <= span.waiting_ms <= span.total_ms for span in clock.spans)
+    return float(loss), torch.cat(gradients)
+
+
+def main() -> None:
+    ranks = start_ranks(wanted=2, device="cpu")
+    samples = Samples()
+    results = {
+        (name, barrier): gradient_of(plan, barrier, ranks, samples)
+        for name, plan in PLANS.items()
+        for barrier in Barrier
+    }
+    (_, first), *_ = results.values()
+    report = {
+        f"{name}, {barrier}": {
+            "loss": loss,
+            "error": float((gradient - first).norm() / first.norm()),
+            "norm": float(gradient.norm()),
+        }
+        for (name, barrier), (loss, gradient) in results.items()
+    }
+    if ranks.rank == 0:
+        Path(sys.argv[1]).write_text(json.dumps(report))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

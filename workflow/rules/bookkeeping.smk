@@ -1,39 +1,33 @@
-"""The pipeline's run in MLflow: opened before everything, closed after the report."""
+"""The pipeline's run in MLflow: opened before everything, closed after the report.
+
+Opening is no rule, since another configuration opens another run: as an input of all stages it
+would rerun them all, and as an ancient() one it hides every other reason to rerun (Snakemake 9.27
+then stops at the opening rule, silently). docs/decisions/tracking-run.md has the test.
+"""
 
 
 localrules:
-    open_run,
     close_run,
 
 
-rule open_run:
-    input:
-        config=stage_config("run"),
-    output:
-        in_run("tracking.json"),
-    log:
-        log_file("open_run"),
-    params:
-        out=in_run(""),
-    shell:
-        "sb open-run --config {input.config} --out {params.out} 2>&1 | tee {log}"
+onstart:
+    shell("sb open-run --config %s --out %s" % (stage_config("run"), in_run("")))
+
+
+onerror:
+    shell("sb fail-run --tracking %s" % TRACKING)
 
 
 rule close_run:
     input:
         config=stage_config("run"),
-        tracking=in_run("tracking.json"),
-        report=in_run("report/summary.json"),
+        summary=in_run("report/summary.json"),
     output:
         in_run("closed.json"),
     log:
         log_file("close_run"),
     params:
-        run_dir=in_run(""),
+        run_dir=subpath(output[0], parent=True),
     shell:
         "sb close-run --config {input.config} --run-dir {params.run_dir}"
         " --out {output} 2>&1 | tee {log}"
-
-
-onerror:
-    shell("sb fail-run --tracking %s" % in_run("tracking.json"))

@@ -4,7 +4,6 @@
 rule prepare_data:
     input:
         config=stage_config("prepare"),
-        tracking=ancient(in_run("tracking.json")),
         files=DATA_FILES,
         tokenizer=TOKENIZER,
     output:
@@ -18,17 +17,17 @@ rule prepare_data:
     benchmark:
         benchmark_file("prepare_data")
     params:
-        out=in_run("data"),
+        out=subpath(output.index, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.data"),
     shell:
         "sb prepare {input.files} --config {input.config} --tokenizer {input.tokenizer}"
-        " --out {params.out} --tracking {input.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
 
 
 rule profile_lengths:
     input:
         config=stage_config("profile_lengths"),
-        tracking=ancient(in_run("tracking.json")),
         index=in_run("data/index.parquet"),
     output:
         numbers=in_run("profile/lengths.json"),
@@ -44,17 +43,17 @@ rule profile_lengths:
     benchmark:
         benchmark_file("profile_lengths")
     params:
-        out=in_run("profile"),
+        out=subpath(output.numbers, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.lengths"),
     shell:
         "sb profile-lengths --config {input.config} --index {input.index}"
-        " --out {params.out} --tracking {input.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
 
 
 rule profile_latency:
     input:
         config=stage_config("profile_latency"),
-        tracking=ancient(in_run("tracking.json")),
         data=in_run("data/summary.json"),
         model=MODEL,
     output:
@@ -75,10 +74,11 @@ rule profile_latency:
     resources:
         gpu=min(NUM_GPUS, 1),
     params:
-        data=in_run("data"),
+        data=subpath(input.data, parent=True),
         model=f"--model {MODEL}" if MODEL else "",
-        out=in_run("profile"),
+        out=subpath(output.table, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.latency"),
     shell:
         "sb profile-latency --config {input.config} --data {params.data} {params.model}"
-        " --out {params.out} --tracking {input.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"

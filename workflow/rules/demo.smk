@@ -4,7 +4,6 @@
 rule make_demo:
     input:
         config=stage_config("demo"),
-        tracking=ancient(in_run("tracking.json")),
     output:
         train=in_run("demo/train.jsonl"),
         tokenizer=directory(in_run("demo/tokenizer")),
@@ -15,17 +14,17 @@ rule make_demo:
     benchmark:
         benchmark_file("make_demo")
     params:
-        out=in_run("demo"),
+        out=subpath(output.train, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.demo"),
     shell:
         "sb make-demo --config {input.config} --out {params.out}"
-        " --tracking {input.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee {log}"
 
 
 rule make_base:
     input:
         config=stage_config("demo"),
-        tracking=ancient(in_run("tracking.json")),
         train=in_run("demo/train.jsonl"),
         tokenizer=in_run("demo/tokenizer"),
     output:
@@ -36,8 +35,9 @@ rule make_base:
         benchmark_file("make_base")
     threads: ALL_CORES
     params:
-        demo=in_run("demo"),
+        demo=subpath(input.train, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.demo"),
     shell:
         "sb make-base --config {input.config} --demo {params.demo} --out {output.model}"
-        " --tracking {input.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee {log}"

@@ -10,10 +10,16 @@ from sbcore.workflow.code import code_digest
 from sbcore.workflow.freeze import freeze_stages
 
 
+def as_typed(file):
+    """Returns a path as the user knows it: Snakemake makes configuration paths absolute."""
+    path, here = Path(file), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def read_config():
     """Returns the configuration; ends with a line per mistake and exit code 2, no traceback."""
     try:
-        found = parse_config(config, [Path(file) for file in workflow.configfiles])
+        found = parse_config(config, [as_typed(file) for file in workflow.configfiles])
         check_paths(found)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
@@ -48,11 +54,15 @@ def benchmark_file(name):
     return in_run(f"benchmarks/{name}.tsv")
 
 
+# The pipeline's run in MLflow. It is a parameter, not an input: see bookkeeping.smk.
+TRACKING = in_run("tracking.json")
 # Sources of one data set: the configured files, or the demo's.
 DATA_FILES = CONFIG.data.files or [in_run("demo/train.jsonl")]
 # The model that every variant starts from; none means random weights of the configured shape.
 MODEL = CONFIG.model.path or ([] if CONFIG.data.files else in_run("base"))
-TOKENIZER = CONFIG.data.tokenizer or (MODEL if CONFIG.data.files else in_run("demo/tokenizer"))
+TOKENIZER = CONFIG.data.tokenizer or (
+    MODEL if CONFIG.data.files else in_run("demo/tokenizer")
+)
 TASKS = CONFIG.evaluate.longbench or in_run("demo/tasks")
 # Timings lie when something else runs beside them; a cluster job has its node anyway.
 ALL_CORES = workflow.cores or 1

@@ -4,12 +4,17 @@
 rule write_report:
     input:
         config=stage_config("report"),
-        tracking=ancient(in_run("tracking.json")),
         lengths=in_run("profile/lengths.json"),
         latency=in_run("profile/latency.json"),
-        plans=expand(in_run("variants/{variant}/plan/summary.json"), variant=CONFIG.variants),
-        trainings=expand(in_run("variants/{variant}/train/summary.json"), variant=CONFIG.variants),
-        scores=expand(in_run("variants/{variant}/eval/result.json"), variant=CONFIG.variants),
+        plans=expand(
+            in_run("variants/{variant}/plan/summary.json"), variant=CONFIG.variants
+        ),
+        trainings=expand(
+            in_run("variants/{variant}/train/summary.json"), variant=CONFIG.variants
+        ),
+        scores=expand(
+            in_run("variants/{variant}/eval/result.json"), variant=CONFIG.variants
+        ),
     output:
         page=report(
             in_run("report/index.html"),
@@ -24,9 +29,10 @@ rule write_report:
     benchmark:
         benchmark_file("write_report")
     params:
-        run_dir=in_run(""),
-        out=in_run("report"),
+        run_dir=subpath(input.lengths, ancestor=2),
+        out=subpath(output.page, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.report"),
     shell:
         "sb report --config {input.config} --run-dir {params.run_dir} --out {params.out}"
-        " --tracking {input.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee {log}"

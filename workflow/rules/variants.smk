@@ -4,7 +4,6 @@
 rule plan_variant:
     input:
         config=stage_config("plan.{variant}"),
-        tracking=ancient(in_run("tracking.json")),
         index=in_run("data/index.parquet"),
         latency=in_run("profile/latency.parquet"),
     output:
@@ -16,12 +15,13 @@ rule plan_variant:
     benchmark:
         benchmark_file("plan_variant.{variant}")
     params:
-        latency=in_run("profile"),
-        out=in_run("variants/{variant}/plan"),
+        latency=subpath(input.latency, parent=True),
+        out=subpath(output.plan, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.plan"),
     shell:
         "sb plan --config {input.config} --index {input.index} --latency {params.latency}"
-        " --out {params.out} --tracking {input.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
 
 
 # metrics.jsonl, the ledger and checkpoints/ lie beside the outputs but are not among them:
@@ -30,7 +30,6 @@ rule plan_variant:
 rule train_variant:
     input:
         config=stage_config("train.{variant}"),
-        tracking=ancient(in_run("tracking.json")),
         tokens=in_run("data/tokens.bin"),
         targets=in_run("data/targets.bin"),
         plan=in_run("variants/{variant}/plan/plan.parquet"),
@@ -48,25 +47,25 @@ rule train_variant:
     resources:
         gpu=NUM_GPUS,
     params:
-        data=in_run("data"),
-        plan=in_run("variants/{variant}/plan"),
-        latency=in_run("profile"),
+        data=subpath(input.tokens, parent=True),
+        plan=subpath(input.plan, parent=True),
+        latency=subpath(input.latency, parent=True),
         model=f"--model {MODEL}" if MODEL else "",
-        out=in_run("variants/{variant}/train"),
+        out=subpath(output.summary, parent=True),
         num_ranks=CONFIG.topology.num_ranks,
         host_threads=CONFIG.train.threads_per_rank,
+        tracking=TRACKING,
         code=code_digest("sbcore.train"),
     shell:
         "OMP_NUM_THREADS={params.host_threads} torchrun --standalone"
         " --nproc-per-node {params.num_ranks} -m sbcore.train --config {input.config}"
         " --data {params.data} --plan {params.plan} --latency {params.latency} {params.model}"
-        " --out {params.out} --tracking {input.tracking} --resume 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} --resume 2>&1 | tee {log}"
 
 
 rule evaluate_variant:
     input:
         config=stage_config("evaluate.{variant}"),
-        tracking=ancient(in_run("tracking.json")),
         model=in_run("variants/{variant}/train/model"),
         tokenizer=TOKENIZER,
         tasks=TASKS,
@@ -81,10 +80,11 @@ rule evaluate_variant:
         gpu=min(NUM_GPUS, 1),
     params:
         prompt_style="chat" if CONFIG.evaluate.longbench else "plain",
-        out=in_run("variants/{variant}/eval"),
+        out=subpath(output.result, parent=True),
+        tracking=TRACKING,
         code=code_digest("sbcore.evaluate"),
     shell:
         "sb evaluate --config {input.config} --model {input.model}"
         " --tokenizer {input.tokenizer} --tasks {input.tasks}"
         " --prompt-style {params.prompt_style} --out {params.out}"
-        " --tracking {input.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee {log}"

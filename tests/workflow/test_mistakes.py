@@ -1,0 +1,52 @@
+"""What a user sees of a wrong configuration or a failing stage: a line each, no traceback."""
+
+import pytest
+from fake_pipeline import Pipeline
+
+pytestmark = pytest.mark.workflow
+
+
+def test_every_wrong_value_is_named_at_once(pipeline: Pipeline) -> None:
+    bad = pipeline.folder / "bad.yaml"
+    bad.write_text(
+        "attentoin: {}\n"
+        "attention:\n  top_k: 0\n  block_size: -3\n"
+        "variants: {baseline: {balancer: {kind: sabb}}}\n"
+    )
+    done = pipeline.call("-n", "--configfile", "bad.yaml")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("bad.yaml:")]
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert [line.split(" ")[0] for line in sorted(lines)] == [
+        "bad.yaml:1:",
+        "bad.yaml:3:",
+        "bad.yaml:4:",
+        "bad.yaml:5:",
+    ]
+    assert "attentoin: unknown key. did you mean 'attention'?" in done.stderr
+    assert "attention.top_k = 0: should be greater than 0." in done.stderr
+    assert not (pipeline.folder / "results").exists()
+
+
+def test_a_value_from_the_command_line_says_so(pipeline: Pipeline) -> None:
+    done = pipeline.call("-n", "--config", "seed=-1")
+    assert done.returncode == 2
+    assert "from the command line: seed = -1: should be" in done.stderr
+
+
+def test_a_missing_file_is_named_with_its_key(pipeline: Pipeline) -> None:
+    (pipeline.folder / "mine.yaml").write_text("data: {files: [nowhere.jsonl]}\n")
+    done = pipeline.call("-n", "--configfile", "mine.yaml")
+    assert done.returncode == 2
+    assert "data.files.0 = nowhere.jsonl: no such file." in done.stderr
+
+
+def test_a_failing_stage_shows_its_line_and_leaves_no_output(pipeline: Pipeline) -> None:
+    (pipeline.folder / "fail").write_text("prepare")
+    done = pipeline.call()
+    assert done.returncode == 1
+    assert "place: key = value: wrong. mend it." in done.stdout
+    log = pipeline.folder / "results" / "demo" / "logs" / "prepare_data.log"
+    assert "place: key = value: wrong. mend it." in log.read_text()
+    assert not (pipeline.folder / "results" / "demo" / "data" / "summary.json").exists()
+    assert "train_variant" not in done.stderr.split("Job stats")[-1].split("rule prepare_data")[-1]

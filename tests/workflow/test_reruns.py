@@ -1,0 +1,65 @@
+"""Which jobs run: all of them once, then none, then exactly those that an edit concerns."""
+
+import pytest
+from fake_pipeline import Jobs, Pipeline
+
+pytestmark = pytest.mark.workflow
+
+ONCE = ("make_demo", "make_base", "prepare_data", "profile_lengths", "profile_latency")
+EACH = ("plan_variant", "train_variant", "evaluate_variant")
+VARIANTS = ("baseline", "sab", "sab_dst", "dense")
+REPORT = {"write_report": 1, "close_run": 1}
+
+
+def test_all_jobs_once_then_none(first_run: tuple[object, Jobs], finished: Pipeline) -> None:
+    each = {f"{rule}/{variant}": 1 for rule in EACH for variant in VARIANTS}
+    assert first_run[1] == dict.fromkeys(ONCE, 1) | each | REPORT
+    assert finished.jobs() == {}
+
+
+def test_edited_tuner_reruns_its_variant(finished: Pipeline) -> None:
+    finished.edit(lambda values: values["variants"]["sab_dst"]["tuner"].update(p=0.2))
+    expected = REPORT | {"train_variant/sab_dst": 1, "evaluate_variant/sab_dst": 1}
+    assert finished.jobs("-n") == expected
+    assert finished.jobs("-n") == expected, "a dry run changes nothing"
+    assert finished.jobs() == expected
+    assert finished.jobs() == {}
+
+
+def test_edited_evaluation_trains_nothing(finished: Pipeline) -> None:
+    finished.edit(lambda values: values.setdefault("evaluate", {}).update(max_examples=7))
+    assert finished.jobs() == REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}
+
+
+def test_edit_taken_back_reruns_nothing(finished: Pipeline) -> None:
+    config = finished.folder / "config" / "demo.yaml"
+    kept = config.read_text()
+    finished.edit(lambda values: values.update(seed=11))
+    assert "make_demo" in finished.jobs("-n")
+    config.write_text(kept)
+    assert finished.jobs() == {}
+
+
+def test_a_new_variant_runs_alone(finished: Pipeline) -> None:
+    finished.edit(lambda values: values["variants"].update(lbb={"balancer": {"kind": "length"}}))
+    assert finished.jobs("-n") == REPORT | {f"{rule}/lbb": 1 for rule in EACH}
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        ("report", REPORT),
+        ("evaluate", REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}),
+        ("cli", {}),
+    ],
+)
+def test_edited_code_reruns_its_stage(finished: Pipeline, package: str, expected: Jobs) -> None:
+    with (finished.folder / "src" / "sbcore" / package / "__init__.py").open("a") as file:
+        file.write("# another line\n")
+    assert finished.jobs("-n") == expected
+
+
+def test_another_configuration_is_not_merged_with_the_demo(pipeline: Pipeline) -> None:
+    (pipeline.folder / "one.yaml").write_text("run: one\nvariants: {baseline: {}}\n")
+    jobs = pipeline.jobs("-n", "--configfile", "one.yaml")
+    assert {name for name in jobs if "/" in name} == {f"{rule}/baseline" for rule in EACH}

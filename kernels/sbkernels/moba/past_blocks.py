@@ -29,11 +29,12 @@ def attend_past(
     tops, totals = q.new_empty(tiles.rows.shape), q.new_empty(tiles.rows.shape)
     queries, keys, values = q.flatten(0, 2), k.flatten(0, 1), v.flatten(0, 1)
     for part in _chunks(tiles):
-        logits = _gather(queries, tiles.rows[part]) @ keys[tiles.keys[part]].mT  # [x, M, C]
+        tile_k, tile_v = _gather(keys, tiles.keys[part]), _gather(values, tiles.keys[part])
+        logits = _gather(queries, tiles.rows[part]) @ tile_k.mT  # [x, M, C]
         torch.amax(logits, dim=-1, out=tops[part])
         weights = logits.sub_(tops[part][..., None]).exp_()
         torch.sum(weights, dim=-1, out=totals[part])
-        torch.bmm(weights, values[tiles.keys[part]], out=sums[part])
+        torch.bmm(weights, tile_v, out=sums[part])
     return sums.flatten(0, 1), tops.flatten(), totals.flatten()
 
 
@@ -55,13 +56,14 @@ def past_gradients(
     queries, keys, values = q.flatten(0, 2), k.flatten(0, 1), v.flatten(0, 1)
     grads = grad_out.flatten(0, 2)
     # Weights of padding slots become exp(-inf) = 0, so they add nothing to k and v.
-    slot_lse = lse.flatten()[tiles.rows].masked_fill_(tiles.padding, torch.inf)[..., None]
-    slot_delta = delta.flatten()[tiles.rows][..., None]
+    slot_lse = _gather(lse.flatten(), tiles.rows).masked_fill_(tiles.padding, torch.inf)[..., None]
+    slot_delta = _gather(delta.flatten(), tiles.rows)[..., None]
     for part in _chunks(tiles):
         rows, key = tiles.rows[part], tiles.keys[part]
-        tile_q, tile_k, tile_grad = _gather(queries, rows), keys[key], _gather(grads, rows)
+        tile_q, tile_grad = _gather(queries, rows), _gather(grads, rows)
+        tile_k, tile_v = _gather(keys, key), _gather(values, key)
         weights = (tile_q @ tile_k.mT).sub_(slot_lse[part]).exp_()  # [x, M, C]
-        grad_logits = (tile_grad @ values[key].mT).sub_(slot_delta[part]).mul_(weights)
+        grad_logits = (tile_grad @ tile_v.mT).sub_(slot_delta[part]).mul_(weights)
         torch.bmm(grad_logits, tile_k, out=grad_q[part])
         grad_k.flatten(0, 1).index_add_(0, key, grad_logits.mT @ tile_q)
         grad_v.flatten(0, 1).index_add_(0, key, weights.mT @ tile_grad)
@@ -74,5 +76,6 @@ def _chunks(tiles: PairTiles) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, num_tiles, step))
 
 
-def _gather(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[-1])
+def _gather(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    # A fifth of the time of `table[index]`, which copies element by element.
+    return table.index_select(0, index.flatten()).view(*index.shape, *table.shape[1:])

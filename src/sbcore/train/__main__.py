@@ -17,6 +17,7 @@ from sbcore.artifacts import digest_file, digest_text, read_json, write_json, wr
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
 from sbcore.data.read import TokenStore
+from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.model import TableLatencyModel
 from sbcore.model.build import build_model, load_model, shape_config
@@ -107,7 +108,12 @@ def build_trainer(stage: TrainStage, ranks: Ranks, arguments: argparse.Namespace
     """Returns the trainer with its inputs read and checked, the model sharded."""
     store = TokenStore(arguments.data)
     plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
-    latency = TableLatencyModel.read(arguments.latency, block_size=stage.attention.block_size)
+    check_plan(plan, stage, arguments.plan)
+    latency = TableLatencyModel.read(
+        arguments.latency,
+        block_size=stage.attention.block_size,
+        device=device_name(ranks.device),
+    )
     clock = StepClock(ranks.device)
     dtype = _DTYPES[stage.model.dtype]
     model = _start_model(stage, arguments).to(ranks.device)
@@ -125,6 +131,18 @@ def build_trainer(stage: TrainStage, ranks: Ranks, arguments: argparse.Namespace
     longest = int(store.lengths.max())
     tuner = StepTuner(stage, latency, longest=longest, device=ranks.device)
     return Trainer(stage, ranks, store, plan, latency, sharded, optimizer, tuner, clock)
+
+
+def check_plan(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
+    """Refuses a plan for other ranks or another barrier; collectives would hang or time lie."""
+    made_for = {"num_ranks": plan.num_ranks, "barrier": plan.barrier}
+    for key, value in made_for.items():
+        wanted = getattr(stage.topology, key)
+        if value != wanted:
+            raise SparseBalanceError(
+                f"{folder / 'plan.parquet'}: {key} = {value}: the plan of another topology, "
+                f"topology.{key} is {wanted}. rerun the stage plan."
+            )
 
 
 def _start_model(stage: TrainStage, arguments: argparse.Namespace) -> "PreTrainedModel":

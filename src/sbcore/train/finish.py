@@ -1,6 +1,5 @@
 """What is left of a training: a Hugging Face directory and a summary of its measured steps."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from sbcore.config.stages import TrainStage
+from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import build_model, set_default_attention
 from sbcore.train.sharding import Ranks
@@ -99,13 +99,6 @@ def backend_name(stage: TrainStage, device: torch.device) -> str:
         return "sdpa"
     automatic = "triton" if device.type == "cuda" else "torch"
     return automatic if stage.attention.backend == "auto" else stage.attention.backend
-
-
-def device_name(device: torch.device) -> str:
-    """Returns the device as the report names it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({os.cpu_count()} cores)"
 
 
 def _waiting_pct(rows: Sequence[dict[str, Any]], step_ms: FloatArray) -> float:

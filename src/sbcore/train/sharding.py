@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
 from sbcore.types import Barrier
 
@@ -36,26 +37,14 @@ def start_ranks(*, wanted: int, device: str) -> Ranks:
             f"start with torchrun --nproc-per-node {wanted} -m sbcore.train."
         )
     local_rank = int(os.environ["LOCAL_RANK"])
-    where = _device(device, local_rank)
+    local_ranks = int(os.environ["LOCAL_WORLD_SIZE"])
+    where = choose_device(device, num_ranks=local_ranks, local_rank=local_rank)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
     host_group = dist.new_group(backend="gloo") if where.type == "cuda" else dist.group.WORLD
     assert host_group is not None, "init_process_group leaves a default group"
     return Ranks(dist.get_rank(), world_size, where, host_group)
-
-
-def _device(wanted: str, local_rank: int) -> torch.device:
-    local_ranks = int(os.environ["LOCAL_WORLD_SIZE"])
-    available = torch.cuda.device_count()
-    if wanted == "cuda" and available < local_ranks:
-        raise SparseBalanceError(
-            f"topology.device = cuda: {available} GPUs for {local_ranks} ranks on this host. "
-            "use device: cpu or fewer ranks."
-        )
-    if wanted == "cpu" or available < local_ranks:
-        return torch.device("cpu")
-    return torch.device("cuda", local_rank)
 
 
 def shard_model(

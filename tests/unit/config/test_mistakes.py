@@ -1,0 +1,62 @@
+"""Wrong values: all at once, each with its file, line, key, value and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from sbcore.config.load import load_config, load_stage
+from sbcore.config.stages import PlanStage
+from sbcore.errors import ConfigError, SparseBalanceError
+
+CASES = {
+    "seed: -1\n": ":1: seed = -1: should be greater than or equal to 0. the default is 0.",
+    "seeed: 1\n": ":1: seeed: unknown key. did you mean 'seed'? known: ",
+    "data:\n  format: csv\n": ":2: data.format = 'csv': should be 'auto', 'messages', ",
+    "run: ../x\n": ":1: run = '../x': String should match pattern ",
+    "variants:\n  baseline:\n    tuner: {kind: anchr}\n": (
+        ":3: variants.baseline.tuner.kind = anchr: unknown. use one of "
+    ),
+    "variants:\n  baseline:\n    tuner: {kind: anchor, p: 1.5}\n": (
+        ":3: variants.baseline.tuner.p = 1.5: should be less than 1. the default is 0.1."
+    ),
+    "variants:\n  baseline:\n    tuner: {kind: anchor, q: 1}\n": (
+        ":3: variants.baseline.tuner.q: unknown key. "
+    ),
+    "variants:\n  baseline: {attention: dense, tuner: {kind: anchor}}\n": (
+        ":2: variants.baseline: tuner.kind = anchor: dense attention has no budget to tune. "
+    ),
+    "baseline: other\n": "baseline = other: not among the variants (baseline). name one of them.",
+    "latency:\n  lengths: [64, 0]\n": ":2: latency.lengths.1 = 0: should be greater than 0. ",
+    "- 1\n": ":1: a list or a word, not keys. write 'key: value' lines.",
+    "a: [1\n": ": not yaml: ",
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_mistake_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert CASES[text] in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: -1\nattention:\n  top_k: 0\ntopology: {num_ranks: none}\nx: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    places = sorted(line.split(": ")[0] for line in str(caught.value).splitlines())
+    assert places == [f"{path}:{line}" for line in (1, 3, 4, 5)]
+
+
+def test_missing_file_says_what_to_copy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file. copy config/demo.yaml and edit it."):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_a_stage_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"variant": "sab"}')
+    with pytest.raises(SparseBalanceError, match="does not fit this version"):
+        load_stage(tmp_path / "plan.json", PlanStage)

@@ -1,0 +1,1 @@
+"""The report: what the variants of a run cost and gained, as a page, a summary and pictures."""

@@ -1,0 +1,1 @@
+"""The report's pictures, each one function from records to a figure."""

@@ -1,0 +1,115 @@
+"""What training left per step: numbers, spans of micro-batches, budgets.
+
+S steps, R ranks.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbcore.errors import SparseBalanceError
+from sbcore.report.contracts import StepRow, check
+from sbcore.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SPAN_COLUMNS = (
+    "step",
+    "rank",
+    "micro_batch",
+    "num_tokens",
+    "start_ms",
+    "compute_ms",
+    "waiting_ms",
+)
+LEDGER_COLUMNS = ("step", "layer", "num_tokens", "top_k_target", "top_k", "coverage_k0", "coverage")
+_MAY_BE_NAN = frozenset({"coverage_k0", "coverage"})
+"""Coverage is measured on some steps only."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """``metrics.jsonl`` by column, [S] unless said; coverage_delta is NaN where not measured."""
+
+    step: IntArray
+    loss: FloatArray
+    num_tokens: IntArray
+    step_ms: FloatArray
+    predicted_ms: FloatArray
+    imbalance: FloatArray
+    predicted_imbalance: FloatArray
+    compute_ms: FloatArray  # [S, R]
+    waiting_ms: FloatArray  # [S, R]
+    tune_ms: FloatArray
+    plan_ms: FloatArray
+    data_ms: FloatArray
+    optimizer_ms: FloatArray
+    coverage_delta: FloatArray
+    measured: NDArray[np.bool_]
+
+
+def read_steps(path: Path) -> Steps:
+    """Returns the file's steps; raises SparseBalanceError naming file, line and key."""
+    rows = [_row(line, f"{path}:{i}") for i, line in enumerate(_lines(path), start=1)]
+    if not rows:
+        raise SparseBalanceError(f"{path}: no steps. rerun training: snakemake --cores all {path}")
+    return Steps(
+        **{name: np.array([getattr(row, name) for row in rows]) for name in _PLAIN_COLUMNS},
+        coverage_delta=np.array(
+            [np.nan if row.coverage_delta is None else row.coverage_delta for row in rows]
+        ),
+    )
+
+
+_PLAIN_COLUMNS = tuple(name for name in Steps.__dataclass_fields__ if name != "coverage_delta")
+
+
+def read_columns(path: Path, columns: tuple[str, ...]) -> "pl.DataFrame":
+    """Returns the columns; raises SparseBalanceError for a missing or non-finite one."""
+    import polars as pl
+
+    try:
+        table = pl.scan_parquet(path).select(columns).collect()
+    except pl.exceptions.ColumnNotFoundError as error:
+        missing = str(error).splitlines()[0]
+        raise SparseBalanceError(
+            f"{path}: {missing}: no such column. rerun the stage that wrote the file."
+        ) from None
+    except (OSError, pl.exceptions.ComputeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SparseBalanceError(
+            f"{path}: not readable: {reason}. rerun the stage that wrote the file."
+        ) from None
+    for name in columns:
+        _require_finite(table[name], path, name)
+    return table
+
+
+def _require_finite(column: "pl.Series", path: Path, name: str) -> None:
+    if column.dtype.is_float() and name not in _MAY_BE_NAN and not column.is_finite().all():
+        row = int((~column.is_finite()).arg_true()[0])
+        raise SparseBalanceError(
+            f"{path}: {name} = {column[row]}: not finite, in row {row}. "
+            "rerun the stage that wrote the file."
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise SparseBalanceError(
+            f"{path}: missing. rerun training: snakemake --cores all {path}"
+        ) from None
+
+
+def _row(line: str, place: str) -> StepRow:
+    try:
+        return check(json.loads(line), StepRow, place=place)
+    except json.JSONDecodeError as error:
+        raise SparseBalanceError(f"{place}: not json: {error.msg}. rerun training.") from None

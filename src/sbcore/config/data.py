@@ -1,6 +1,6 @@
 """Input: the data set, its tokenizer, and the demo data made from a seed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -18,8 +18,8 @@ class LengthDistribution(Section):
     """Median of the lognormal, tokens."""
     sigma: PositiveFloat = 1.1
     """Standard deviation of the logarithm; 1.1 gives a 99th percentile of 13 medians."""
-    min_tokens: PositiveInt = 64
-    """Shorter draws are raised to this."""
+    min_tokens: int = Field(default=64, ge=32)
+    """Shorter draws are raised to this; a task needs 32 tokens to make sense."""
     max_tokens: PositiveInt = 4096
     """Longer draws are cut to this."""
     csv: str | None = None
@@ -35,11 +35,13 @@ class DemoConfig(Section):
     """Evaluation samples per task."""
     lengths: LengthDistribution = LengthDistribution()
     """Length distribution of the training samples."""
-    eval_lengths: list[PositiveInt] = [256, 1024]
+    eval_lengths: list[Annotated[int, Field(ge=32)]] = [256, 1024]
     """Lengths of the evaluation samples, tokens; the samples are spread evenly over them."""
-    vocab_size: PositiveInt = 1024
-    """Entries of the byte-pair vocabulary trained on the standard library's sources."""
-    base_steps: PositiveInt = 420
+    corpus_bytes: PositiveInt = 2_000_000
+    """Standard-library sources that the real text is taken from, bytes."""
+    vocab_size: int = Field(default=1024, ge=300)
+    """Entries of the byte-pair vocabulary trained on them; 256 of them are the bytes."""
+    base_steps: PositiveInt = 320
     """Steps on short samples that make the base model, which every variant then continues."""
     base_tokens_per_step: PositiveInt = 4096
     """Tokens of one such step."""
@@ -60,7 +62,7 @@ class DataConfig(Section):
     on_long_sample: Literal["error", "drop", "truncate"] = "error"
     """What happens to a longer sample; drop and truncate are counted and reported."""
     on_bad_line: Literal["error", "skip"] = "error"
-    """What happens to a line that cannot be read; skip is counted and reported."""
+    """What happens to a record that cannot be used; skip is counted by reason and reported."""
 
 
 class LengthProfileConfig(Section):

@@ -1,0 +1,56 @@
+"""Real text that every machine has: the sources of Python's standard library (PSF licence).
+
+It differs between Python versions, so the version and a digest go into the demo's summary.
+"""
+
+import hashlib
+import platform
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+_LONGEST_LINE = 120  # characters; longer ones are tables, not text
+_LARGEST_SHARE = 16  # a file is at most 1/16 of the corpus, else one text would rule it
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Files as lists of lines, each with its line end; ``digest`` is the sha256 of all of them."""
+
+    files: list[list[str]]
+    digest: str
+    python_version: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all lines."""
+        return sum(len(line.encode()) for lines in self.files for line in lines)
+
+
+def read_corpus(max_bytes: int) -> Corpus:
+    """Returns whole source files, tests left out, until max_bytes are reached.
+
+    The order is that of the sha256 of their names: mixed, and the same on every machine.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    names = [path.relative_to(root) for path in root.rglob("*.py")]
+    names = [name for name in names if not _LEFT_OUT.intersection(name.parts)]
+    names.sort(key=lambda name: hashlib.sha256(name.as_posix().encode()).digest())
+    files: list[list[str]] = []
+    sha, num_bytes = hashlib.sha256(), 0
+    for name in names:
+        if num_bytes >= max_bytes:
+            break
+        text = (root / name).read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines(keepends=True) if _is_usual(line)]
+        content = "".join(lines).encode()
+        if 0 < len(content) <= max_bytes // _LARGEST_SHARE:
+            files.append(lines)
+            sha.update(content)
+            num_bytes += len(content)
+    return Corpus(files, sha.hexdigest(), platform.python_version())
+
+
+def _is_usual(line: str) -> bool:
+    return line.endswith("\n") and line.isascii() and len(line) <= _LONGEST_LINE

@@ -1,0 +1,174 @@
+"""The demo's tasks: facts or code in real text, and questions about them.
+
+Each function makes a script of an exact length with a given number of questions (as many as fit
+if there is less room): many in training, where every answer is supervised, one in evaluation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from sbcore.demo.script import Exchange, Script
+from sbcore.demo.text import Piece, Text
+from sbcore.demo.words import FACTS, LABEL_QUESTIONS, NUM_KEYS, NUM_VALUES, QUESTIONS, VALUES
+
+TaskMaker = Callable[[int, int, Text, Generator], Script]
+"""(num_tokens, num_questions, text, rng) -> a script of num_tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTask:
+    """A task and how it is scored; ``chance`` in percent, None where it is measured."""
+
+    make: TaskMaker
+    metric: str
+    max_new_tokens: int
+    category: str
+    chance: float | None
+
+
+def recall(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
+    """Up to 16 facts scattered in the text, in one to four rounds of text and questions."""
+    num_keys = _between(2, min(NUM_KEYS, num_tokens // 8), rng)
+    keys, values = rng.permutation(NUM_KEYS)[:num_keys], rng.integers(NUM_VALUES, size=num_keys)
+    rounds = min(int(rng.integers(1, 5)), num_questions, num_keys)
+    script = Script()
+    for part in range(rounds):
+        known = num_keys * (part + 1) // rounds
+        new = range(num_keys * part // rounds, known)
+        _round(
+            script,
+            _share(num_tokens, part, rounds),
+            facts=[FACTS[keys[i]][values[i]] for i in new],
+            asked=[
+                (QUESTIONS[keys[i]], [VALUES[values[i]]])
+                for i in rng.integers(known, size=_share(num_questions, part, rounds))
+            ],
+            text=text,
+            rng=rng,
+        )
+    return script
+
+
+def multi_value(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
+    """Two values for each key, far apart; both are asked for, the smaller one first."""
+    num_keys = min(8, max(1, num_tokens // 32))
+    keys = rng.permutation(NUM_KEYS)[:num_keys]
+    values = [np.sort(rng.permutation(NUM_VALUES)[:2]) for _ in keys]
+    facts = [FACTS[key][value] for key, pair in zip(keys, values, strict=True) for value in pair]
+    asked = [
+        (QUESTIONS[keys[i]], [VALUES[value] for value in values[i]])
+        for i in rng.integers(num_keys, size=num_questions)
+    ]
+    return _one_round(num_tokens, facts, asked, text, rng)
+
+
+def needle(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
+    """One to four facts in much text; each is asked for at most twice."""
+    num_keys = min(4, max(1, num_tokens // 48))
+    keys, values = rng.permutation(NUM_KEYS)[:num_keys], rng.integers(NUM_VALUES, size=num_keys)
+    order = np.concatenate([rng.permutation(num_keys), rng.permutation(num_keys)])
+    asked = [(QUESTIONS[keys[i]], [VALUES[values[i]]]) for i in order[:num_questions]]
+    facts = [FACTS[key][value] for key, value in zip(keys, values, strict=True)]
+    return _one_round(num_tokens, facts, asked, text, rng)
+
+
+def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
+    """Classes with two or three right examples and fewer wrong ones: what is the usual label?"""
+    num_classes = min(6, max(1, num_tokens // 40))
+    keys, labels = rng.permutation(NUM_KEYS)[:num_classes], rng.integers(8, size=num_classes)
+    facts: list[str] = []
+    for key, label in zip(keys, labels, strict=True):
+        num_right = int(rng.integers(2, 4))
+        wrong = rng.permutation([v for v in range(NUM_VALUES) if v != label])
+        num_wrong = int(rng.integers(1, num_right))
+        facts += [FACTS[key][label]] * num_right + [FACTS[key][v] for v in wrong[:num_wrong]]
+    asked = [
+        (LABEL_QUESTIONS[keys[i]], [VALUES[labels[i]]])
+        for i in rng.integers(num_classes, size=num_questions)
+    ]
+    return _one_round(num_tokens, facts, asked, text, rng)
+
+
+def next_line(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
+    """Source code; some of its lines, the last one among them, are to be written."""
+    num_answers = max(1, min(num_questions, num_tokens // _TOKENS_PER_LINE))
+    lines = text.lines(num_tokens - num_answers, rng)
+    while len(lines[-1].text.strip()) < _SHORTEST_LAST_LINE:
+        lines = text.lines(num_tokens - num_answers, rng)
+    last = len(lines) - 1
+    answered = {last, *rng.permutation(last)[: num_answers - 1].tolist()}
+    script = Script()
+    for number, line in enumerate(lines):
+        if number in answered:
+            script.ask([Exchange((), (line,))])
+        else:
+            script.tell([line])
+    return script
+
+
+TASKS = {
+    "recall": DemoTask(recall, "exact", 2, "retrieval", 100 / NUM_VALUES),
+    "multi_value": DemoTask(multi_value, "match_all", 4, "retrieval", 100 * 2 / NUM_VALUES),
+    "needle": DemoTask(needle, "exact", 2, "retrieval", 100 / NUM_VALUES),
+    "few_shot": DemoTask(few_shot, "exact", 2, "few_shot", 100 / NUM_VALUES),
+    "next_line": DemoTask(next_line, "code_sim", 48, "code", None),
+}
+
+_TOKENS_PER_LINE = 96  # of next_line: longer than any line, so that lines never run out
+_SHORTEST_LAST_LINE = 8  # characters; a bracket alone says nothing
+
+Asked = Sequence[tuple[str, list[str]]]
+
+
+def _one_round(
+    num_tokens: int, facts: list[str], asked: Asked, text: Text, rng: Generator
+) -> Script:
+    script = Script()
+    _round(script, num_tokens, facts=facts, asked=asked, text=text, rng=rng)
+    return script
+
+
+def _round(
+    script: Script,
+    num_tokens: int,
+    *,
+    facts: Sequence[str],
+    asked: Asked,
+    text: Text,
+    rng: Generator,
+) -> None:
+    """Adds num_tokens: text with the facts in it, then as many of the questions as fit."""
+    words, left = text.words, num_tokens - len(facts)
+    exchanges: list[Exchange] = []
+    for question, answer in asked:
+        exchange = Exchange((words[question],), tuple(words[word] for word in answer))
+        if exchange.num_tokens > left:
+            break
+        exchanges.append(exchange)
+        left -= exchange.num_tokens
+    script.tell(_scatter([words[fact] for fact in facts], text.lines(left, rng), rng))
+    script.ask(exchanges)
+
+
+def _scatter(facts: Sequence[Piece], lines: list[Piece], rng: Generator) -> list[Piece]:
+    """Returns the lines with the facts between them, in random order and places."""
+    mixed: list[Piece] = []
+    places = np.sort(rng.integers(len(lines) + 1, size=len(facts)))
+    order = rng.permutation(len(facts))
+    start = 0
+    for place, fact in zip(places, order, strict=True):
+        mixed += [*lines[start:place], facts[fact]]
+        start = place
+    return mixed + lines[start:]
+
+
+def _between(low: int, high: int, rng: Generator) -> int:
+    """Returns a number from low to high, each octave as likely as the others."""
+    return round(float(np.exp(rng.uniform(np.log(low), np.log(max(low, high))))))
+
+
+def _share(total: int, part: int, parts: int) -> int:
+    return total * (part + 1) // parts - total * part // parts

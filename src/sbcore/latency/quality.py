@@ -1,0 +1,112 @@
+"""How good predictions are: their error, their order, and what plans made with them lose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapreplace
+
+import numpy as np
+
+from sbcore.latency.table import MeasuredPoint
+from sbcore.types import FloatArray, LatencyModel
+
+_BATCHES, _BATCH, _RANKS = 200, 16, 4
+"""Regret is the mean over this many random global batches of this size on this many ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Error on points that were left out of the fit; shares, not percent."""
+
+    mape: float
+    """Of one layer's attention at all budgets."""
+    rank_correlation: float
+    mape_at_top_k: float
+    """At the configured budget, which plans are made at."""
+    regret: float
+    """At the configured budget."""
+    micro_batch_mape: float
+    """Of the whole model on packed micro-batches, floor and constant included."""
+    num_points: int
+
+
+def measure_quality(
+    model: LatencyModel,
+    attention: Sequence[MeasuredPoint],
+    micro_batches: Sequence[MeasuredPoint],
+    *,
+    top_k: int,
+    block_size: int,
+    seed: int,
+) -> Quality:
+    """Returns the model's quality on held-out points; attention without its call."""
+    truth = np.array([p.median_ms for p in attention])
+    lengths, budgets = _lengths(attention), _budgets(attention)
+    predicted = model.attention_ms(lengths, budgets)
+    used = budgets == np.minimum(top_k, -(-lengths // block_size))
+    together = predict_micro_batches(model, micro_batches)
+    return Quality(
+        mape=mape(predicted, truth),
+        rank_correlation=rank_correlation(predicted, truth),
+        mape_at_top_k=mape(predicted[used], truth[used]),
+        regret=regret(predicted[used], truth[used], seed=seed),
+        micro_batch_mape=mape(together, np.array([p.median_ms for p in micro_batches])),
+        num_points=len(attention),
+    )
+
+
+def predict_micro_batches(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
+    """Returns the predicted time of each point's packed sequences. [P]."""
+    numbers = np.array([p.num_sequences for p in points])
+    work = numbers * model.predict(_lengths(points), _budgets(points))
+    times: FloatArray = np.maximum(work, model.floor_ms) + model.constant_ms
+    return times
+
+
+def mape(predicted: FloatArray, truth: FloatArray) -> float:
+    """Returns the mean absolute error relative to the truth."""
+    return float(np.mean(np.abs(predicted / truth - 1.0)))
+
+
+def rank_correlation(predicted: FloatArray, truth: FloatArray) -> float:
+    """Returns Spearman's rank correlation, -1..1."""
+    return float(np.corrcoef(_ranks(predicted), _ranks(truth))[0, 1])
+
+
+def regret(predicted: FloatArray, truth: FloatArray, *, seed: int) -> float:
+    """Returns the time of plans made with predictions over that of plans made with the truth, - 1.
+
+    Global batches are drawn from the points, laid out greedily (LPT) over ranks, and both plans
+    are timed with the truth.
+    """
+    rng = np.random.default_rng(seed)
+    batches = rng.integers(0, len(truth), size=(_BATCHES, _BATCH))
+    made = sum(_greedy_time(predicted[batch], truth[batch]) for batch in batches)
+    ideal = sum(_greedy_time(truth[batch], truth[batch]) for batch in batches)
+    return made / ideal - 1.0
+
+
+def _greedy_time(weights: FloatArray, truth: FloatArray) -> float:
+    """Returns the true time of the plan that LPT makes with the weights."""
+    heap = [(0.0, rank) for rank in range(_RANKS)]
+    times = [0.0] * _RANKS
+    for i in np.argsort(-weights, kind="stable").tolist():
+        load, rank = heap[0]
+        heapreplace(heap, (load + float(weights[i]), rank))
+        times[rank] += float(truth[i])
+    return max(times)
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Returns the rank of each value, equal ones the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: FloatArray = (last - (counts - 1) / 2.0)[inverse]
+    return ranks
+
+
+def _lengths(points: Sequence[MeasuredPoint]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array([point.length for point in points], dtype=np.int64)
+
+
+def _budgets(points: Sequence[MeasuredPoint]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array([point.top_k for point in points], dtype=np.int64)

@@ -1,0 +1,104 @@
+"""The stage `plan`: every global batch of a variant, laid out by its balancer.
+
+A pure function of the data set's lengths, the latency table, the seed and the topology, so any
+rank, and any number of ranks after a restart, can recompute it.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sbcore.artifacts import digest_file, write_json
+from sbcore.config.stages import PlanStage
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.model import TableLatencyModel
+from sbcore.latency.table import TABLE
+from sbcore.plan.balancers import load_balancer
+from sbcore.plan.cost import BudgetCost
+from sbcore.plan.file import PLAN, SUMMARY, PlanRows
+from sbcore.plan.index import Samples, read_samples
+from sbcore.plan.sampling import step_seed, steps
+from sbcore.plan.summary import StepSummary, summarise_plan, summarise_step, to_rows
+from sbcore.types import Topology
+
+
+def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) -> dict[str, Any]:
+    """Writes ``plan.parquet`` and ``summary.json`` into out; returns the summary.
+
+    Raises:
+        SparseBalanceError: Something is wrong with the index or the latency profile, or a
+            sequence is longer than the table may be stretched.
+    """
+    started = time.perf_counter()
+    samples = read_samples(index)
+    model = TableLatencyModel.read(latency, block_size=config.block_size)
+    cost = BudgetCost(model, _top_k(config, samples))
+    num_extrapolated = _check_reach(config, samples, model, top_k=cost.top_k)
+    rows, summaries = _lay_out(config, samples, cost)
+    summary = {
+        "overall": summarise_plan(summaries)
+        | {
+            "extrapolated": num_extrapolated,
+            "balancer": config.balancer.kind,
+            "barrier": config.barrier.value,
+            "num_ranks": config.num_ranks,
+            "variant": config.variant,
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+        "steps": to_rows(summaries),
+    }
+    rows.write(out / PLAN, _metadata(config, index=index, table=latency / TABLE))
+    write_json(out / SUMMARY, summary)
+    return summary
+
+
+def _lay_out(
+    config: PlanStage, samples: Samples, cost: BudgetCost
+) -> tuple[PlanRows, list[StepSummary]]:
+    topology = Topology(config.num_ranks, config.barrier, config.max_tokens, config.max_sequences)
+    balancer = load_balancer(config.balancer.kind)
+    rows, summaries = PlanRows(), []
+    batches = steps(len(samples.lengths), config.sampling, seed=config.seed)
+    for step, chosen in enumerate(batches):
+        lengths = samples.lengths[chosen]
+        seed = step_seed(config.seed, step)
+        batch = balancer(lengths, topology, cost=cost, seed=seed, config=config.balancer)
+        summaries.append(summarise_step(step, batch, lengths, topology=topology, cost=cost))
+        ids, times = samples.sample_ids[chosen], cost.sequence_ms(lengths)
+        rows.add(step, batch, ids=ids, lengths=lengths, times=times)
+    return rows, summaries
+
+
+def _top_k(config: PlanStage, samples: Samples) -> int:
+    """Returns the budget that costs are predicted at; dense attention takes all blocks."""
+    if config.attention == "sparse":
+        return config.top_k
+    return -(-int(samples.lengths.max()) // config.block_size)
+
+
+def _check_reach(
+    config: PlanStage, samples: Samples, model: TableLatencyModel, *, top_k: int
+) -> int:
+    """Returns how many sequences the table does not reach; refuses those too far beyond it."""
+    longest, factor = int(samples.lengths.max()), config.max_extrapolation
+    if longest > model.longest * factor:
+        raise SparseBalanceError(
+            f"latency.lengths = ..., {model.longest}: the longest sample has {longest} tokens, "
+            f"beyond latency.max_extrapolation = {factor:g} times that. "
+            f"add {longest} to latency.lengths or raise latency.max_extrapolation."
+        )
+    budgets = np.full_like(samples.lengths, top_k)
+    return int(model.extrapolates(samples.lengths, budgets).sum())
+
+
+def _metadata(config: PlanStage, *, index: Path, table: Path) -> dict[str, str]:
+    return {
+        "index_digest": digest_file(index),
+        "latency_digest": digest_file(table),
+        "variant": config.variant,
+        "block_size": str(config.block_size),
+        "num_ranks": str(config.num_ranks),
+        "barrier": config.barrier.value,
+    }

@@ -46,16 +46,16 @@ def test_a_new_variant_runs_alone(finished: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "expected"),
+    ("file", "expected"),
     [
-        ("report", REPORT),
-        ("evaluate", REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}),
-        ("cli", {}),
+        ("report/templates/index.html.j2", REPORT),
+        ("evaluate/scoring.py", REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}),
+        ("cli/stage.py", {}),
     ],
 )
-def test_edited_code_reruns_its_stage(finished: Pipeline, package: str, expected: Jobs) -> None:
-    with (finished.folder / "src" / "sbcore" / package / "__init__.py").open("a") as file:
-        file.write("# another line\n")
+def test_edited_code_reruns_its_stage(finished: Pipeline, file: str, expected: Jobs) -> None:
+    path = finished.folder / "src" / "sbcore" / file
+    path.write_text(path.read_text() + "\n")
     assert finished.jobs("-n") == expected
 
 

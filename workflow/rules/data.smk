@@ -19,7 +19,7 @@ rule prepare_data:
     params:
         out=subpath(output.index, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.data"),
+        code=code_digest("sbcore.data.prepare"),
     shell:
         "sb prepare {input.files} --config {input.config} --tokenizer {input.tokenizer}"
         " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
@@ -45,7 +45,7 @@ rule profile_lengths:
     params:
         out=subpath(output.numbers, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.lengths"),
+        code=code_digest("sbcore.lengths.profile"),
     shell:
         "sb profile-lengths --config {input.config} --index {input.index}"
         " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
@@ -78,7 +78,7 @@ rule profile_latency:
         model=f"--model {MODEL}" if MODEL else "",
         out=subpath(output.table, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.latency"),
+        code=code_digest("sbcore.latency.measure"),
     shell:
         "sb profile-latency --config {input.config} --data {params.data} {params.model}"
         " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"

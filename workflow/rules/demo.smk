@@ -16,7 +16,7 @@ rule make_demo:
     params:
         out=subpath(output.train, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.demo"),
+        code=code_digest("sbcore.demo.dataset"),
     shell:
         "sb make-demo --config {input.config} --out {params.out}"
         " --tracking {params.tracking} 2>&1 | tee {log}"
@@ -37,7 +37,7 @@ rule make_base:
     params:
         demo=subpath(input.train, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.demo"),
+        code=code_digest("sbcore.demo.base_model"),
     shell:
         "sb make-base --config {input.config} --demo {params.demo} --out {output.model}"
         " --tracking {params.tracking} 2>&1 | tee {log}"

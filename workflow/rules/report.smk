@@ -32,7 +32,7 @@ rule write_report:
         run_dir=subpath(input.lengths, ancestor=2),
         out=subpath(output.page, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.report"),
+        code=code_digest("sbcore.report.run"),
     shell:
         "sb report --config {input.config} --run-dir {params.run_dir} --out {params.out}"
         " --tracking {params.tracking} 2>&1 | tee {log}"

@@ -18,7 +18,7 @@ rule plan_variant:
         latency=subpath(input.latency, parent=True),
         out=subpath(output.plan, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.plan"),
+        code=code_digest("sbcore.plan.planner"),
     shell:
         "sb plan --config {input.config} --index {input.index} --latency {params.latency}"
         " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
@@ -55,7 +55,7 @@ rule train_variant:
         num_ranks=CONFIG.topology.num_ranks,
         host_threads=CONFIG.train.threads_per_rank,
         tracking=TRACKING,
-        code=code_digest("sbcore.train"),
+        code=code_digest("sbcore.train.__main__"),
     shell:
         "OMP_NUM_THREADS={params.host_threads} torchrun --standalone"
         " --nproc-per-node {params.num_ranks} -m sbcore.train --config {input.config}"
@@ -82,7 +82,7 @@ rule evaluate_variant:
         prompt_style="chat" if CONFIG.evaluate.longbench else "plain",
         out=subpath(output.result, parent=True),
         tracking=TRACKING,
-        code=code_digest("sbcore.evaluate"),
+        code=code_digest("sbcore.evaluate.run"),
     shell:
         "sb evaluate --config {input.config} --model {input.model}"
         " --tokenizer {input.tokenizer} --tasks {input.tasks}"

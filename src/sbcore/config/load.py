@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from sbcore.artifacts import read_json
-from sbcore.config.mistakes import describe_error, key_lines
+from sbcore.config.mistakes import describe_error, read_source
 from sbcore.config.schema import Config
 from sbcore.config.section import Section
 from sbcore.errors import ConfigError, SparseBalanceError
@@ -26,8 +26,8 @@ def parse_config(values: Mapping[str, Any], files: Sequence[Path]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        places = [(file, key_lines(file)) for file in files]
-        lines = [describe_error(details, places) for details in error.errors()]
+        sources = [read_source(file) for file in files]
+        lines = [describe_error(details, sources) for details in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 

@@ -1,6 +1,7 @@
 """Turns pydantic's errors into lines that name the file, the line, the key and the remedy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,23 @@ _UNIONS = ("balancer", "tuner")
 """Keys whose section depends on its kind: pydantic puts the kind into the location after them."""
 
 
-def key_lines(path: Path) -> dict[Keys, int]:
-    """Returns the line of every key in a yaml file."""
+@dataclass(frozen=True)
+class SourceFile:
+    """A yaml file that values were read from."""
+
+    path: Path
+    lines: dict[Keys, int]
+    scalars: dict[Keys, Any]
+
+    def holds_another(self, keys: Keys, value: object) -> bool:
+        """Returns whether this file's own value was replaced, as by --config on the way."""
+        return keys in self.scalars and self.scalars[keys] != value
+
+
+def read_source(path: Path) -> SourceFile:
+    """Returns the lines and the plain values of every key in a yaml file."""
     lines: dict[Keys, int] = {}
+    scalars: dict[Keys, Any] = {}
 
     def walk(node: yaml.Node | None, at: Keys) -> None:
         if isinstance(node, yaml.MappingNode):
@@ -29,18 +44,18 @@ def key_lines(path: Path) -> dict[Keys, int]:
             for index, value in enumerate(node.value):
                 lines[(*at, index)] = value.start_mark.line + 1
                 walk(value, (*at, index))
+        elif isinstance(node, yaml.ScalarNode):
+            scalars[at] = yaml.safe_load(yaml.serialize(node))
 
     walk(yaml.compose(path.read_text(encoding="utf-8")), ())
-    return lines
+    return SourceFile(path, lines, scalars)
 
 
-def describe_error(
-    details: Mapping[str, Any], places: Sequence[tuple[Path, dict[Keys, int]]]
-) -> str:
+def describe_error(details: Mapping[str, Any], files: Sequence[SourceFile]) -> str:
     """Returns one line: place: key = value: what is wrong. what to do."""
     loc, keys = details["loc"], _real_keys(details["loc"])
     key = ".".join(str(part) for part in keys)
-    place = _place(keys, places)
+    place = _place(keys, details["input"], files)
     if details["type"] == "extra_forbidden":
         return f"{place}: {key}: unknown key. {_known_keys(loc)}"
     if details["type"] == "value_error":
@@ -53,12 +68,14 @@ def describe_error(
     return f"{place}: {key} = {details['input']!r}: {problem}. {_default(loc)}"
 
 
-def _place(keys: Keys, places: Sequence[tuple[Path, dict[Keys, int]]]) -> str:
-    for file, lines in places:
+def _place(keys: Keys, value: object, files: Sequence[SourceFile]) -> str:
+    for file in files:
         for depth in range(len(keys), 0, -1):
-            if keys[:depth] in lines and depth >= len(keys) - 1:
-                return f"{file}:{lines[keys[:depth]]}"
-    return "from the command line" if keys and places else "configuration"
+            if keys[:depth] in file.lines and depth >= len(keys) - 1:
+                if file.holds_another(keys, value):
+                    return "from the command line"
+                return f"{file.path}:{file.lines[keys[:depth]]}"
+    return "from the command line" if keys and files else "configuration"
 
 
 def _real_keys(loc: Keys) -> Keys:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sbcore.config.load import load_config, load_stage
+from sbcore.config.load import load_config, load_stage, parse_config
 from sbcore.config.stages import PlanStage
 from sbcore.errors import ConfigError, SparseBalanceError
 
@@ -60,3 +60,14 @@ def test_a_stage_file_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"variant": "sab"}')
     with pytest.raises(SparseBalanceError, match="does not fit this version"):
         load_stage(tmp_path / "plan.json", PlanStage)
+
+
+def test_a_value_that_replaced_the_file_s_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: 1\ntopology: {num_ranks: 0}\n")
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"seed": -1, "topology": {"num_ranks": 0}}, [path])
+    assert str(caught.value).splitlines() == [
+        "from the command line: seed = -1: should be greater than or equal to 0. the default is 0.",
+        f"{path}:2: topology.num_ranks = 0: should be greater than 0. the default is 2.",
+    ]

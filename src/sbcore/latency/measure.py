@@ -3,7 +3,6 @@
 Weights are random, since times do not depend on them. Interrupted, it goes on where it stopped.
 """
 
-import platform
 import subprocess
 from dataclasses import asdict
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sbcore.artifacts import digest_text, package_versions, write_json
 from sbcore.config.stages import ProfileLatencyStage
+from sbcore.device import choose_device, device_name
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.analytic import AnalyticLatencyModel, fit_coefficients
 from sbcore.latency.chart import draw_chart
@@ -49,7 +49,7 @@ def profile_latency(
     import torch
 
     torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
+    device = choose_device(config.device, num_ranks=1, local_rank=0)
     grid = grid_points(
         config.latency,
         block_size=config.attention.block_size,
@@ -68,16 +68,6 @@ def profile_latency(
     return written
 
 
-def choose_device(name: str) -> "torch.device":
-    """Returns the device of that name; auto takes a GPU when there is one."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SparseBalanceError("topology.device = cuda: no GPU here. set topology.device: auto.")
-    use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
-
-
 def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict[str, Any]:
     """Returns what the numbers hold for: device, driver, libraries, dtype, backend, blocks."""
     import torch
@@ -87,7 +77,7 @@ def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict
     backend = config.attention.backend
     return {
         "format_version": FORMAT_VERSION,
-        "device": torch.cuda.get_device_name(device) if gpu else _cpu_name(),
+        "device": device_name(device),
         "driver": _driver_version() if gpu else None,
         "threads": config.threads,
         "torch": versions["torch"],
@@ -106,13 +96,6 @@ def _driver_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.splitlines()[0].strip()
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _build(

@@ -71,7 +71,9 @@ def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) ->
 def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     """Returns the directory's model with our attention; weights are read as safetensors only."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # ours tell more, and each rank would draw one
     read_model_config(folder)
     register_attention()
     return AutoModelForCausalLM.from_pretrained(

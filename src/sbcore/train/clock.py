@@ -15,6 +15,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._fully_shard._fsdp_api import AllGather, ReduceScatter
 
 
+# torch 2.13 renamed both and warns at the old names.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+
+
 @dataclass
 class Span:
     """One micro-batch on this rank, milliseconds; ``start_ms`` counts from the step's start."""
@@ -98,9 +103,7 @@ class TimedAllGather(_Allocates, AllGather):
     ) -> dist.Work | None:
         """Fills output_tensor from all ranks."""
         with self.clock.waiting():
-            return dist.all_gather_into_tensor(
-                output_tensor, input_tensor, group=group, async_op=async_op
-            )
+            return _all_gather(output_tensor, input_tensor, group=group, async_op=async_op)
 
 
 class TimedReduceScatter(_Allocates, ReduceScatter):
@@ -119,7 +122,7 @@ class TimedReduceScatter(_Allocates, ReduceScatter):
     ) -> dist.Work | None:
         """Fills output_tensor with this rank's part of the sum."""
         with self.clock.waiting():
-            return dist.reduce_scatter_tensor(
+            return _reduce_scatter(
                 output_tensor, input_tensor, op=op, group=group, async_op=async_op
             )
 

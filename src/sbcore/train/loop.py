@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from sbcore.config.stages import TrainStage
-from sbcore.data.read import TokenStore
-from sbcore.plan.read import PlanFile, StepPlan
+from sbcore.plan.read import StepPlan
 from sbcore.train.account import StepFacts, coverage_delta, metrics_row, used_top_k
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.clock import StepClock
+from sbcore.train.inputs import Inputs
 from sbcore.train.records import StepReport, curves_of_step, gather_reports, make_report
 from sbcore.train.sharding import Ranks
 from sbcore.train.step import Work, learning_rate_at, run_micro_batches, update
 from sbcore.train.tuning import StepTuner
-from sbcore.types import LatencyModel
 
 
 @dataclass
@@ -28,9 +27,7 @@ class Trainer:
 
     stage: TrainStage
     ranks: Ranks
-    store: TokenStore
-    plan: PlanFile
-    latency: LatencyModel
+    inputs: Inputs
     model: nn.Module
     optimizer: torch.optim.Optimizer
     tuner: StepTuner
@@ -39,7 +36,7 @@ class Trainer:
     def run_step(self, step: int) -> tuple[StepFacts, dict[str, Any]]:
         """Trains one step; returns its facts and the row of metrics, the same on all ranks."""
         self.clock.start()
-        plan = self.plan.step(step)
+        plan = self.inputs.plan.step(step)
         batches, work = self._prepare(plan, step)
         loss = run_micro_batches(
             self.model,
@@ -67,18 +64,23 @@ class Trainer:
         with self.clock.part("data"):
             mine = plan.batch.micro_batches[self.ranks.rank]
             batches = [
-                pack(self.store, plan.sample_ids[list(micro)].tolist(), micro, self.ranks.device)
+                pack(
+                    self.inputs.store,
+                    plan.sample_ids[list(micro)].tolist(),
+                    micro,
+                    self.ranks.device,
+                )
                 for micro in mine
             ]
         with self.clock.part("tune"):
             targets = self.tuner.targets(plan)
             budgets = [self.tuner.budgets(targets, batch, step=step) for batch in batches]
-        num_targets = int(self.store.num_target_tokens[plan.sample_ids].sum())
+        num_targets = int(self.inputs.store.num_target_tokens[plan.sample_ids].sum())
         return batches, Work(batches, budgets, num_targets)
 
     def _gather(self, step: int, plan: StepPlan, report: StepReport) -> StepFacts:
         reports = gather_reports(report, self.ranks.host_group, self.ranks.world_size)
-        num_layers, num_sequences = self.latency.num_layers, len(plan.lengths)
+        num_layers, num_sequences = self.inputs.latency.num_layers, len(plan.lengths)
         rungs = len(self.tuner.coverage.ladder)
         curves = curves_of_step(reports, (num_layers, num_sequences, rungs))
         self.tuner.learn(plan.lengths, curves)
@@ -88,7 +90,7 @@ class Trainer:
     def _row(self, facts: StepFacts, step_ms: float, num_targets: int) -> dict[str, Any]:
         delta = coverage_delta(facts, self.tuner.coverage.ladder, top_k=self.stage.attention.top_k)
         barrier = self.stage.topology.barrier
-        row = metrics_row(facts, self.latency, barrier=barrier, delta=delta)
+        row = metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta)
         parts = [report.parts for report in facts.reports]
         slowest = {f"{name}_ms": max(p.get(name, 0.0) for p in parts) for name in _PARTS}
         return (
@@ -106,7 +108,7 @@ class Trainer:
         train = self.stage.train
         return learning_rate_at(
             step,
-            self.plan.num_steps,
+            self.inputs.plan.num_steps,
             peak=train.learning_rate,
             warmup_share=train.warmup_share,
             decay_share=train.decay_share,

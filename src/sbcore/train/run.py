@@ -41,8 +41,8 @@ class RunFiles:
     def add(self, facts: StepFacts, trainer: Trainer) -> None:
         """Takes in a step."""
         ladder, top_k = trainer.tuner.coverage.ladder, trainer.stage.attention.top_k
-        self.ledger.add(ledger_rows(facts, trainer.latency, ladder, top_k=top_k))
-        self.spans.add(span_rows(facts, trainer.latency))
+        self.ledger.add(ledger_rows(facts, trainer.inputs.latency, ladder, top_k=top_k))
+        self.spans.add(span_rows(facts, trainer.inputs.latency))
 
     def write(self, folder: Path) -> None:
         """Writes both tables into the folder."""
@@ -68,7 +68,7 @@ def train(
     metrics = (
         MetricsFile(files.folder / "metrics.jsonl", first_step=step) if files.rank == 0 else None
     )
-    every, num_steps = trainer.stage.train.checkpoint_every_steps, trainer.plan.num_steps
+    every, num_steps = trainer.stage.train.checkpoint_every_steps, trainer.inputs.plan.num_steps
     while step < num_steps:
         facts, row = trainer.run_step(step)
         step += 1
@@ -108,7 +108,7 @@ def _save(trainer: Trainer, checkpoints: Checkpoints, files: RunFiles, *, step: 
             trainer.model,
             trainer.optimizer,
             step=step,
-            finished=step == trainer.plan.num_steps,
+            finished=step == trainer.inputs.plan.num_steps,
             averages=trainer.tuner.state_dict(),
         )
 

@@ -29,7 +29,7 @@ class StepTuner:
         self.policy = make_policy(stage.tuner)
         block_size, top_k = stage.attention.block_size, stage.attention.top_k
         ladder = make_ladder(-(-longest // block_size), top_k)
-        decay = stage.tuner.ema_decay if stage.tuner.kind == "anchor" else 0.0
+        decay = 0.0 if stage.tuner.kind == "fixed" else stage.tuner.ema_decay
         self.coverage = CoverageModel.empty(
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
@@ -55,13 +55,13 @@ class StepTuner:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
         dense = self.stage.kind == "dense"
         chosen = targets[:, list(batch.sequences)] if batch.sequences else targets[:, :1] * 0 + 1
-        tuned = self.stage.tuner.kind != "fixed" and not batch.is_dummy
+        tuner = self.stage.tuner
         every = self.stage.train.coverage_every_steps
         return TargetBudgets(
             targets=torch.from_numpy(chosen.astype(np.int32)).to(self.device, non_blocking=True),
             ladder=self._ladder,
             top_k0=self.stage.attention.top_k,
-            p=self.stage.tuner.p if tuned and self.stage.tuner.kind == "anchor" else None,
+            p=None if tuner.kind == "fixed" or batch.is_dummy else tuner.p,
             measure=not batch.is_dummy and step % every == 0,
             dense=dense,
             rungs=tuple(int(rung) for rung in self.coverage.ladder),

@@ -1,0 +1,113 @@
+"""What training reads, and every check of it that needs no model: no torch is imported here.
+
+``python -m sbcore.train.inputs`` with the trainer's own words checks them before any rank starts,
+since torchrun wraps the error of a rank in a traceback of its own.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sbcore.config.load import load_stage
+from sbcore.config.stages import TrainStage
+from sbcore.data.read import TokenStore
+from sbcore.device import choose_device, device_name
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.model import TableLatencyModel
+from sbcore.plan.read import PlanFile
+
+if TYPE_CHECKING:
+    import torch
+
+_FOLDERS = (
+    ("--config", "train.VARIANT.json, as frozen for this run"),
+    ("--data", "folder of the prepared data set"),
+    ("--plan", "folder of the variant's plan"),
+    ("--latency", "folder of the latency profile"),
+    ("--out", "folder to write"),
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The words of the command line."""
+
+    config: Path
+    data: Path
+    plan: Path
+    latency: Path
+    out: Path
+    model: Path | None
+    tracking: Path | None
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every rank reads."""
+
+    store: TokenStore
+    plan: PlanFile
+    latency: TableLatencyModel
+
+
+def parse_arguments() -> Arguments:
+    """Returns the command line's words."""
+    parser = argparse.ArgumentParser(prog="torchrun -m sbcore.train")
+    for name, text in _FOLDERS:
+        parser.add_argument(name, help=text, type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="model directory; none = random weights")
+    parser.add_argument("--tracking", type=Path, help="tracking.json of the run; none = off")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    return Arguments(**vars(parser.parse_args()))
+
+
+def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.device") -> Inputs:
+    """Returns the inputs; raises SparseBalanceError when they do not belong together."""
+    plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
+    _check_topology(plan, stage, arguments.plan)
+    latency = TableLatencyModel.read(
+        arguments.latency, block_size=stage.attention.block_size, device=device_name(device)
+    )
+    return Inputs(TokenStore(arguments.data), plan, latency)
+
+
+def input_files(arguments: Arguments) -> dict[str, Path]:
+    """Returns what the manifest names by digest."""
+    files = {
+        "data": arguments.data / "index.parquet",
+        "plan": arguments.plan / "plan.parquet",
+        "latency": arguments.latency / "latency.parquet",
+    }
+    return files | ({"model": arguments.model} if arguments.model else {})
+
+
+def _check_topology(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
+    """Refuses a plan for other ranks or another barrier: collectives would hang or times lie."""
+    made_for = {"num_ranks": plan.num_ranks, "barrier": plan.barrier}
+    for key, value in made_for.items():
+        wanted = getattr(stage.topology, key)
+        if value != wanted:
+            raise SparseBalanceError(
+                f"{folder / 'plan.parquet'}: {key} = {value}: the plan of another topology, "
+                f"topology.{key} is {wanted}. rerun the stage plan."
+            )
+
+
+def main() -> None:
+    """Checks the inputs; bad ones are one line and exit code 2."""
+    arguments = parse_arguments()
+    try:
+        stage = load_stage(arguments.config, TrainStage)
+        wanted, num_ranks = stage.topology.device, stage.topology.num_ranks
+        device = choose_device(wanted, num_ranks=num_ranks, local_rank=0)
+        read_inputs(stage, arguments, device=device)
+    except SparseBalanceError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The padded row space that all kernels share, built on the device from the boundaries.
+
+Each sequence starts at a multiple of `block_size`, so a tile of rows never holds two
+sequences and a word of 32 rows never holds two blocks. Block b of this space is a query block
+and a key block at once. The price is at most `block_size` - 1 unused rows per sequence.
+
+Shapes: T packed tokens, N sequences, S blocks in the padded space (static bound).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+SEQUENCES_PER_PASS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTable:
+    """Where each block of the padded row space lies in the packed tokens.
+
+    Attributes:
+        entries: int32 [S, 4]: sequence, its first token, its length, its first block.
+            Unused blocks at the end have length 0, so none of their rows is real.
+        first_block: int32 [N+1], first block of each sequence and their number at the end.
+        block_size: Rows of a block.
+    """
+
+    entries: torch.Tensor
+    first_block: torch.Tensor
+    block_size: int
+
+    @property
+    def num_blocks(self) -> int:
+        """S, the static bound of the number of blocks."""
+        return self.entries.shape[0]
+
+    @property
+    def num_sequences(self) -> int:
+        """N."""
+        return self.first_block.shape[0] - 1
+
+
+def build_block_table(cu_seqlens: torch.Tensor, num_tokens: int, *, block_size: int) -> BlockTable:
+    """Returns the table of the sequences cut into blocks; reads nothing on the host."""
+    num_sequences = cu_seqlens.shape[0] - 1
+    num_blocks = bound_num_blocks(num_tokens, num_sequences, block_size=block_size)
+    entries = torch.empty((num_blocks, 4), dtype=torch.int32, device=cu_seqlens.device)
+    first_block = cu_seqlens.new_empty(num_sequences + 1)
+    _block_table_kernel[(num_blocks,)](
+        cu_seqlens,
+        entries,
+        first_block,
+        cu_seqlens.stride(0),
+        num_sequences,
+        BLOCK_SIZE=block_size,
+        PASS=min(SEQUENCES_PER_PASS, triton.next_power_of_2(num_sequences)),
+        num_warps=1,
+    )
+    return BlockTable(entries=entries, first_block=first_block, block_size=block_size)
+
+
+def bound_num_blocks(num_tokens: int, num_sequences: int, *, block_size: int) -> int:
+    """Returns the most blocks that any split of the tokens into N sequences can have."""
+    return (num_tokens + num_sequences * (block_size - 1)) // block_size
+
+
+@triton.jit
+def load_block(table_ptr, block):
+    """Returns (sequence, its first token, its length, its first block) of a padded block."""
+    entry = table_ptr + block * 4
+    return tl.load(entry), tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
+
+
+@triton.jit(do_not_specialize=["num_sequences"])
+def _block_table_kernel(
+    cu_ptr,
+    entries_ptr,
+    first_block_ptr,
+    stride_cu,
+    num_sequences,
+    BLOCK_SIZE: tl.constexpr,
+    PASS: tl.constexpr,
+):
+    """One program per padded block: finds its sequence by a running count of blocks."""
+    block = tl.program_id(0)
+    seen = 0
+    sequence, token, length, first = 0, 0, 0, 0
+    for base in tl.range(0, num_sequences, PASS):
+        index = base + tl.arange(0, PASS)
+        real = index < num_sequences
+        start = tl.load(cu_ptr + index * stride_cu, mask=real, other=0)
+        end = tl.load(cu_ptr + (index + 1) * stride_cu, mask=real, other=0)
+        blocks = (end - start + BLOCK_SIZE - 1) // BLOCK_SIZE
+        stop = seen + tl.cumsum(blocks)
+        hit = (stop - blocks <= block) & (block < stop)
+        sequence += tl.sum(tl.where(hit, index, 0))
+        token += tl.sum(tl.where(hit, start, 0))
+        length += tl.sum(tl.where(hit, end - start, 0))
+        first += tl.sum(tl.where(hit, stop - blocks, 0))
+        if block == 0:
+            tl.store(first_block_ptr + index, stop - blocks, mask=real)
+        seen += tl.sum(blocks)
+    if block == 0:
+        tl.store(first_block_ptr + num_sequences, seen)
+    entry = entries_ptr + block * 4
+    tl.store(entry, sequence)
+    tl.store(entry + 1, token)
+    tl.store(entry + 2, length)
+    tl.store(entry + 3, first)

@@ -1,0 +1,127 @@
+"""The triton backend: the three functions that the table of backends asks for.
+
+Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences.
+"""
+
+import torch
+import triton
+from torch.nn.functional import pad
+
+from sbkernels.moba.selection import BlockSelection, num_blocks_of
+from sbkernels.moba.triton.operators import coverage_op, forward_op, select_op
+from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
+from sbkernels.moba.triton.selection import PackedSelection, pack_selection
+
+BLOCK_SIZES = (64, 128, 256, 512)
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 128
+
+
+@torch.no_grad()
+def select(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+) -> PackedSelection:
+    """Returns the chosen blocks as words on the device."""
+    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    return PackedSelection(
+        top_k=top_k,
+        block_size=block_size,
+        max_seqlen=max_seqlen,
+        words=select_op(_widen(q), _widen(k), cu_seqlens, top_k, block_size, max_seqlen),
+        cu_seqlens=cu_seqlens,
+        num_tokens=q.shape[0],
+    )
+
+
+@torch.no_grad()
+def cover(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+    ladder: tuple[int, ...],
+    row_stride: int,
+) -> torch.Tensor:
+    """Returns the coverage, float32 [N, len(ladder)]."""
+    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    return coverage_op(
+        _widen(q),
+        _widen(k),
+        cu_seqlens,
+        block_size,
+        max_seqlen,
+        list(ladder),
+        row_stride,
+        q.shape[2] ** -0.5,
+    )
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    *,
+    block_size: int,
+    max_seqlen: int,
+    scale: float,
+    selection: BlockSelection | None,
+    deterministic: bool,
+) -> torch.Tensor:
+    """Returns the attention output [T, H, D], differentiable in q, k and v."""
+    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    if scale <= 0:
+        # Row maxima are taken before scaling.
+        raise ValueError(f"sbkernels: scale: got {scale}, wanted a positive number (triton).")
+    if selection is None:
+        packed = select(q, k, cu_seqlens, top_k, block_size=block_size, max_seqlen=max_seqlen)
+    else:
+        packed = pack_selection(selection, cu_seqlens)
+    head_dim = q.shape[2]
+    out, _ = forward_op(
+        _widen(q),
+        _widen(k),
+        _widen(v),
+        cu_seqlens,
+        packed.words,
+        block_size,
+        scale,
+        deterministic,
+    )
+    return out[..., :head_dim]
+
+
+def _check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> None:
+    """Raises ValueError for what the reference can do and these kernels cannot."""
+    limits = (
+        ("q.dtype", q.dtype, q.dtype in DTYPES, ", ".join(map(str, DTYPES))),
+        ("head_dim", q.shape[2], q.shape[2] <= MAX_HEAD_DIM, f"at most {MAX_HEAD_DIM}"),
+        ("block_size", block_size, block_size in BLOCK_SIZES, f"one of {BLOCK_SIZES}"),
+        (
+            "max_seqlen / block_size",
+            num_blocks_of(max_seqlen, block_size),
+            num_blocks_of(max_seqlen, block_size) <= MAX_NUM_BLOCKS,
+            f"at most {MAX_NUM_BLOCKS} blocks a sequence: a larger block_size",
+        ),
+    )
+    for name, got, fits, wanted in limits:
+        if not fits:
+            raise ValueError(
+                f"sbkernels: {name}: got {got}, wanted {wanted} (triton; the torch and reference "
+                "backends take it)."
+            )
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns the tensor with zeros up to a head dim that the tiles can have: a power of two."""
+    width = max(MIN_HEAD_DIM, triton.next_power_of_2(tensor.shape[2]))
+    return pad(tensor, (0, width - tensor.shape[2])) if width > tensor.shape[2] else tensor

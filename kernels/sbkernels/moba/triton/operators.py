@@ -1,0 +1,196 @@
+"""The custom operators: opaque to torch.compile, differentiable, safe to capture in a graph.
+
+Saved for backward are q, k, v, out, lse and the selection words. Nothing is read back to the
+host, and no launch depends on the values of top_k or of the boundaries.
+
+Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, M blocks of the
+longest sequence, W words.
+"""
+
+from typing import Any
+
+import torch
+
+from sbkernels.moba.selection import num_blocks_of
+from sbkernels.moba.triton.backward import run_backward
+from sbkernels.moba.triton.blocks import bound_num_blocks, build_block_table
+from sbkernels.moba.triton.coverage import compute_coverage
+from sbkernels.moba.triton.forward import run_forward
+from sbkernels.moba.triton.select import select_words
+
+
+@torch.library.custom_op("sbkernels::moba_select", mutates_args=())
+def select_op(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    block_size: int,
+    max_seqlen: int,
+) -> torch.Tensor:
+    """Returns the selection words int32 [H, M, W]."""
+    if q.shape[0] == 0:
+        return _empty_words(q, k, cu_seqlens, top_k, block_size, max_seqlen)
+    table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
+    return select_words(q, k, top_k, table, max_num_blocks=num_blocks_of(max_seqlen, block_size))
+
+
+@select_op.register_fake
+def _empty_words(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    top_k: torch.Tensor,
+    block_size: int,
+    max_seqlen: int,
+) -> torch.Tensor:
+    num_blocks = bound_num_blocks(q.shape[0], cu_seqlens.shape[0] - 1, block_size=block_size)
+    shape = (q.shape[1], num_blocks_of(max_seqlen, block_size), num_blocks * block_size // 32)
+    return q.new_empty(shape, dtype=torch.int32)
+
+
+@torch.library.custom_op("sbkernels::moba_coverage", mutates_args=())
+def coverage_op(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    block_size: int,
+    max_seqlen: int,
+    ladder: list[int],
+    row_stride: int,
+    scale: float,
+) -> torch.Tensor:
+    """Returns the coverage float32 [N, len(ladder)]."""
+    if q.shape[0] == 0:
+        return q.new_ones((cu_seqlens.shape[0] - 1, len(ladder)), dtype=torch.float32)
+    return compute_coverage(
+        q,
+        k,
+        cu_seqlens,
+        build_block_table(cu_seqlens, q.shape[0], block_size=block_size),
+        max_num_blocks=num_blocks_of(max_seqlen, block_size),
+        ladder=tuple(ladder),
+        row_stride=row_stride,
+        scale=scale,
+    )
+
+
+@coverage_op.register_fake
+def _empty_coverage(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    block_size: int,
+    max_seqlen: int,
+    ladder: list[int],
+    row_stride: int,
+    scale: float,
+) -> torch.Tensor:
+    return q.new_empty((cu_seqlens.shape[0] - 1, len(ladder)), dtype=torch.float32)
+
+
+@torch.library.custom_op("sbkernels::moba_forward", mutates_args=())
+def forward_op(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    words: torch.Tensor,
+    block_size: int,
+    scale: float,
+    deterministic: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the output [T, H, D] and the log2-sum-exp2 float32 [H, T]."""
+    if q.shape[0] == 0:
+        return _empty_output(q, k, v, cu_seqlens, words, block_size, scale, deterministic)
+    table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
+    return run_forward(
+        q,
+        k.contiguous(),
+        v.contiguous(),
+        words,
+        table,
+        scale=scale,
+        deterministic=deterministic,
+    )
+
+
+@forward_op.register_fake
+def _empty_output(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    words: torch.Tensor,
+    block_size: int,
+    scale: float,
+    deterministic: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
+
+
+@torch.library.custom_op("sbkernels::moba_backward", mutates_args=())
+def backward_op(
+    dout: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    words: torch.Tensor,
+    block_size: int,
+    scale: float,
+    deterministic: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns dQ [T, H, D], dK and dV [T, G, D]."""
+    if q.shape[0] == 0:
+        return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
+    return run_backward(
+        dout,
+        q,
+        k.contiguous(),
+        v.contiguous(),
+        out,
+        lse,
+        words,
+        table,
+        scale=scale,
+        deterministic=deterministic,
+    )
+
+
+@backward_op.register_fake
+def _empty_gradients(
+    dout: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    words: torch.Tensor,
+    block_size: int,
+    scale: float,
+    deterministic: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    q, k, v, cu_seqlens, words, block_size, scale, deterministic = inputs
+    ctx.save_for_backward(q, k, v, *output, cu_seqlens, words)
+    ctx.constants = (block_size, scale, deterministic)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(
+    ctx: Any, dout: torch.Tensor, dlse: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    assert dlse is None, "the log-sum-exp is not an output that users see"
+    gradients = backward_op(dout, *ctx.saved_tensors, *ctx.constants)
+    return (*gradients, None, None, None, None, None)
+
+
+forward_op.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,67 @@
+"""A selection as the kernels read it: one bit per (query head, key block, row)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sbkernels.moba.selection import BlockSelection
+from sbkernels.moba.triton.blocks import bound_num_blocks, build_block_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSelection(BlockSelection):
+    """A selection stored as words of 32 rows; 33 MB at 64K tokens, 16 heads, 256 blocks.
+
+    Attributes:
+        words: int32 [H, M, W], layout in `select`.
+        cu_seqlens: int32 [N+1], the boundaries of the pack.
+        num_tokens: T.
+    """
+
+    words: torch.Tensor
+    cu_seqlens: torch.Tensor
+    num_tokens: int
+
+    @property
+    def num_heads_and_tokens(self) -> tuple[int, int]:
+        """Returns (H, T), what the selection was made for."""
+        return self.words.shape[0], self.num_tokens
+
+    def membership(self) -> torch.Tensor:
+        """Returns bool [H, T, M]: whether the row attends to the block of its sequence."""
+        row, own = padded_rows(self.cu_seqlens, self.num_tokens, block_size=self.block_size)
+        word = self.words[:, :, row // 32].transpose(1, 2)  # [H, T, M]
+        block = torch.arange(self.max_num_blocks, device=word.device)
+        return ((word >> (row % 32)[:, None]) & 1).bool() & (block <= own[:, None])
+
+
+def pack_selection(selection: BlockSelection, cu_seqlens: torch.Tensor) -> PackedSelection:
+    """Returns the selection of any backend in packed form."""
+    if isinstance(selection, PackedSelection):
+        return selection
+    num_heads, num_tokens = selection.num_heads_and_tokens
+    block_size = selection.block_size
+    row, _ = padded_rows(cu_seqlens, num_tokens, block_size=block_size)
+    num_blocks = bound_num_blocks(num_tokens, cu_seqlens.shape[0] - 1, block_size=block_size)
+    shape = (num_heads, selection.max_num_blocks, num_blocks * block_size // 32)
+    words = torch.zeros(shape, dtype=torch.int32, device=row.device)
+    bits = selection.membership().transpose(1, 2).int() << (row % 32).int()  # [H, M, T]
+    return PackedSelection(
+        top_k=selection.top_k,
+        block_size=block_size,
+        max_seqlen=selection.max_seqlen,
+        words=words.index_add_(2, row // 32, bits),
+        cu_seqlens=cu_seqlens,
+        num_tokens=num_tokens,
+    )
+
+
+def padded_rows(
+    cu_seqlens: torch.Tensor, num_tokens: int, *, block_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns for each token its padded row and its block within the sequence, int64 [T]."""
+    first = build_block_table(cu_seqlens, num_tokens, block_size=block_size).first_block.long()
+    token = torch.arange(num_tokens, device=cu_seqlens.device)
+    sequence = torch.bucketize(token, cu_seqlens[1:], right=True)
+    row = token - cu_seqlens[sequence]
+    return first[sequence] * block_size + row, row // block_size

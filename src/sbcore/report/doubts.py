@@ -30,7 +30,7 @@ def doubts(record: RunRecord, rows: list[Row]) -> list[str]:
 def _unfinished(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         if row.missing:
-            yield f"{row.variant} is unfinished: no results of {' and '.join(row.missing)}."
+            yield f"{row.variant} is unfinished: no results of {', '.join(row.missing)}."
 
 
 def _provenance(record: RunRecord) -> Iterator[str]:

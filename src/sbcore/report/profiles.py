@@ -34,6 +34,8 @@ class LatencyFit(Contract):
 
     mape: float
     rank_correlation: float
+    regret: float
+    """Time of plans made with the model / with the truth - 1."""
 
 
 class LatencyHead(Contract):
@@ -46,11 +48,25 @@ class LatencyHead(Contract):
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured of one layer's attention."""
+    """What was measured of one layer's attention on single sequences."""
 
     head: LatencyHead
     points: "pl.DataFrame"
-    """length, top_k, median_ms, p20_ms, p80_ms."""
+    """length, top_k, median_ms, p20_ms, p80_ms, by length; top_k is at most num_blocks."""
+
+    @property
+    def budgets(self) -> list[int]:
+        """Every top_k that leaves out blocks of some length."""
+        sparse = self.points.filter(self.points["top_k"] < self.points["num_blocks"])
+        return sparse["top_k"].unique().sort().to_list()
+
+    def at(self, top_k: int | None) -> "pl.DataFrame":
+        """Returns the points of a budget by length, shorter sequences dense; None: all dense."""
+        import polars as pl
+
+        blocks = pl.col("num_blocks")
+        wanted = blocks if top_k is None else pl.min_horizontal(blocks, pl.lit(top_k))
+        return self.points.filter(pl.col("top_k") == wanted)
 
 
 def read_lengths(folder: Path) -> Lengths | None:
@@ -66,8 +82,10 @@ def read_latency(folder: Path) -> Latency | None:
     head, table = folder / "latency.json", folder / "latency.parquet"
     if not (head.exists() and table.exists()):
         return None
-    columns = ("part", "length", "top_k", "median_ms", "p20_ms", "p80_ms", "held_out")
-    points = read_columns(table, columns).filter(
-        (pl.col("part") == "attention") & ~pl.col("held_out")
+    columns = ("part", "length", "top_k", "num_sequences", "median_ms", "p20_ms", "p80_ms")
+    points = read_columns(table, (*columns, "held_out")).filter(
+        (pl.col("part") == "attention") & ~pl.col("held_out") & (pl.col("num_sequences") == 1)
     )
-    return Latency(read_contract(head, LatencyHead), points.sort("top_k", "length"))
+    header = read_contract(head, LatencyHead)
+    num_blocks = -(-pl.col("length") // header.block_size)
+    return Latency(header, points.with_columns(num_blocks=num_blocks).sort("length"))

@@ -24,7 +24,9 @@ def test_everything_is_read(run_dir):
     assert training.spans["step"].n_unique() == NUM_STEPS
     assert record.lengths is not None
     assert record.latency is not None
-    assert record.latency.points["top_k"].to_list()[0] == 1
+    assert record.latency.budgets == [1, 2, 4, 8, 16, 32]
+    assert record.latency.at(4)["top_k"].to_list() == [2, 4, 4, 4, 4, 4, 4]
+    assert record.latency.at(None)["top_k"].to_list() == [2, 4, 8, 16, 32, 64, 128]
     assert set(record.manifests) >= {"data/manifest.json", "profile/latency.manifest.json"}
 
 

@@ -160,7 +160,7 @@ def test_what_manifests_reveal_is_said(run_dir, changes, doubt):
         ),
         (
             "profile/latency.json",
-            {"error": {"mape": 0.5, "rank_correlation": 0.9}},
+            {"error": {"mape": 0.5, "rank_correlation": 0.9, "regret": 0.2}},
             "errs by 50 %",
         ),
     ],

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, SURFACE = "#1b1f24", "#5d6673", "#dfe3e8", "#fdfdfc"
 COMPUTE, WAITING, OTHER = "#2f6db3", "#f0b35a", "#9aa4b1"
-SERIES = ("#6b7480", "#0b6cb0", "#c4540a", "#0a7f5e", "#a3488a", "#8a6d00", "#2c8fb8", "#7a4fbf")
+SERIES = (
+    "#6b7480",
+    "#0b6cb0",
+    "#c4540a",
+    "#0a7f5e",
+    "#a3488a",
+    "#8a6d00",
+    "#2c8fb8",
+    "#7a4fbf",
+    "#b0243e",
+)
 
 DARK = {
     INK: "#e8eaed",
@@ -43,6 +53,7 @@ DARK = {
                 "#d9b930",
                 "#6cc5ea",
                 "#b596f5",
+                "#f2778a",
             ),
             strict=True,
         )

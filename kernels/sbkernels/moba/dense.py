@@ -1,18 +1,51 @@
-"""Dense causal attention of one sequence, by the library's fused kernel.
+"""Attention of one sequence by the library's fused dense kernel, causal or with a mask.
 
-Shapes: L tokens, H query heads, G key heads, D head dim.
+Shapes: L tokens, H query heads, G key heads, D head dim, W ranks kept.
 """
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+
+from sbkernels.moba.selection import membership_of, num_blocks_of
 
 
 def attend_dense(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float
 ) -> torch.Tensor:
     """Returns causal attention [L, H, D] of q [L, H, D] over k, v [L, G, D]."""
-    queries, keys, values = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
     out = scaled_dot_product_attention(
-        queries, keys, values, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        _heads_first(q),
+        _heads_first(k),
+        _heads_first(v),
+        is_causal=True,
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
     return out[0].transpose(0, 1)
+
+
+def attend_dense_masked(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, allowed: torch.Tensor, *, scale: float
+) -> torch.Tensor:
+    """Returns attention [L, H, D] where allowed [H, L, L]; all L * L scores are computed."""
+    out = scaled_dot_product_attention(
+        _heads_first(q),
+        _heads_first(k),
+        _heads_first(v),
+        attn_mask=allowed[None],
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return out[0].transpose(0, 1)
+
+
+def allowed_keys(ranked: torch.Tensor, num_tokens: int, *, block_size: int) -> torch.Tensor:
+    """Returns bool [H, L, L]: causal keys in the ranked blocks int32 [H, L, W], -1 = none."""
+    member = membership_of(ranked, num_blocks_of(num_tokens, block_size))
+    return member.repeat_interleave(block_size, dim=2)[..., :num_tokens].tril()
+
+
+def _heads_first(tensor: torch.Tensor) -> torch.Tensor:
+    # The fused kernel wants a dense head dim; without, the library takes its slow formula.
+    dense = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+    return dense.transpose(0, 1)[None]

@@ -62,13 +62,15 @@ class RankedSelection(BlockSelection):
 
     def membership(self) -> torch.Tensor:
         """Returns bool [H, T, M]: whether the row attends to the block of its sequence."""
-        num_heads, num_tokens, _ = self.blocks.shape
-        # The column after the last block takes the -1 entries and is cut off again.
-        member = self.blocks.new_zeros(
-            (num_heads, num_tokens, self.max_num_blocks + 1), dtype=torch.bool
-        )
-        column = torch.where(self.blocks < 0, self.max_num_blocks, self.blocks)
-        return member.scatter_(2, column.long(), True)[..., :-1]
+        return membership_of(self.blocks, self.max_num_blocks)
+
+
+def membership_of(blocks: torch.Tensor, num_blocks: int) -> torch.Tensor:
+    """Returns bool [H, T, num_blocks]: which block ids blocks [H, T, R] hold; -1 is none."""
+    # The column after the last block takes the -1 entries and is cut off again.
+    member = blocks.new_zeros((*blocks.shape[:2], num_blocks + 1), dtype=torch.bool)
+    column = torch.where(blocks < 0, num_blocks, blocks)
+    return member.scatter_(2, column.long(), True)[..., :-1]
 
 
 def num_blocks_of(num_tokens: int, block_size: int) -> int:

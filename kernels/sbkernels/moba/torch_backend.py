@@ -1,8 +1,9 @@
-"""The CPU backend: dense attention where the budget covers a sequence, tiles elsewhere.
+"""The CPU backend: three exact ways to the same result, the cheapest for each sequence.
 
-Sequences of at most top_k blocks go one by one to the library's fused dense kernel, which is
-exactly equal there and has less overhead; the others go through tiles together. bfloat16 and
-float16 are computed in float32 and rounded once.
+Covered sequences (at most top_k blocks) go to the library's fused dense kernel; short ones of
+which the budget leaves out little go to the same kernel with a mask; all others go through tiles
+together, where time follows the budget. bfloat16 and float16 are computed in float32 and rounded
+once.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, L tokens and
 B blocks of a sequence, C tokens in a block, W ranks kept.
@@ -11,10 +12,16 @@ B blocks of a sequence, C tokens in a block, W ranks kept.
 import torch
 
 from sbkernels.moba.coverage import sequence_coverage
-from sbkernels.moba.dense import attend_dense
+from sbkernels.moba.dense import allowed_keys, attend_dense, attend_dense_masked
 from sbkernels.moba.ranking import rank_blocks
 from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
 from sbkernels.moba.tiles import attend_tiles
+
+# Measured with 1 x 64 and 4 x 32 heads, block_size 16 to 64: up to 512 tokens the mask costs 1.1 to
+# 1.6 times dense attention, and tiles more than that once the budget is a third of the length
+# (256 tokens, block_size 32, top_k 4: dense 22, mask 34, tiles 46 ms a pack). From 1K on tiles win.
+MASKED_TOKENS = 512
+MASKED_SHARE = 1 / 3
 
 
 @torch.no_grad()
@@ -35,7 +42,7 @@ def select(
     present = [n for n, num_ranks in enumerate(ranks) if num_ranks]
     ranked = _rank(q, k, lengths, ranks, present, block_size=block_size)
     rows = blocks.split(lengths, dim=1)
-    for n, best in zip(present, ranked, strict=True):
+    for n, best in ranked.items():
         rows[n][..., : ranks[n]] = best
     return RankedSelection(top_k=top_k, block_size=block_size, max_seqlen=max_seqlen, blocks=blocks)
 
@@ -81,22 +88,24 @@ def attend(
     lengths = cu_seqlens.diff().tolist()
     ranks = _num_ranks(lengths, top_k, block_size=block_size)
     sparse = [n for n, length in enumerate(lengths) if ranks[n] < num_blocks_of(length, block_size)]
+    if selection is None:
+        ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size)
+    else:
+        ranked = _stored(selection, lengths, ranks, sparse)
     # `split`, not slices: the backward pass of a slice writes a full-size tensor of zeros.
     parts = [_widen(tensor).split(lengths) for tensor in (q, k, v)]
     sequences = list(zip(*parts, strict=True))
-    outs = {
-        n: attend_dense(*sequence, scale=scale)
-        for n, sequence in enumerate(sequences)
-        if n not in sparse
-    }
-    if sparse:
-        if selection is None:
-            ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size)
-        else:
-            ranked = _stored(selection, lengths, ranks, sparse)
-        chosen = [sequences[n] for n in sparse]
-        sparse_outs = attend_tiles(chosen, ranked, block_size=block_size, scale=scale)
-        outs.update(zip(sparse, sparse_outs, strict=True))
+    outs = {}
+    for n, (queries, keys, values) in enumerate(sequences):
+        if n not in ranked:
+            outs[n] = attend_dense(queries, keys, values, scale=scale)
+        elif _masks(lengths[n], ranks[n], block_size=block_size):
+            mask = allowed_keys(ranked.pop(n), lengths[n], block_size=block_size)
+            outs[n] = attend_dense_masked(queries, keys, values, mask, scale=scale)
+    if ranked:
+        chosen = [sequences[n] for n in ranked]
+        tiled = attend_tiles(chosen, list(ranked.values()), block_size=block_size, scale=scale)
+        outs.update(zip(ranked, tiled, strict=True))
     return torch.cat([outs[n] for n in range(len(lengths))]).to(q.dtype)
 
 
@@ -108,17 +117,18 @@ def _rank(
     wanted: list[int],
     *,
     block_size: int,
-) -> list[torch.Tensor]:
+) -> dict[int, torch.Tensor]:
     """Returns the ranked blocks of the wanted sequences, int32 [H, L, W] each."""
     queries, keys = q.detach().split(lengths), k.detach().split(lengths)
-    return [
-        rank_blocks(queries[n], keys[n], block_size=block_size, num_ranks=ranks[n]) for n in wanted
-    ]
+    return {
+        n: rank_blocks(queries[n], keys[n], block_size=block_size, num_ranks=ranks[n])
+        for n in wanted
+    }
 
 
 def _stored(
     selection: BlockSelection, lengths: list[int], ranks: list[int], wanted: list[int]
-) -> list[torch.Tensor]:
+) -> dict[int, torch.Tensor]:
     """Returns what the selection holds for the wanted sequences, int32 [H, L, W] each."""
     if not isinstance(selection, RankedSelection):
         raise ValueError(
@@ -126,7 +136,11 @@ def _stored(
             "backend torch reads ranked blocks only."
         )
     rows = selection.blocks.split(lengths, dim=1)
-    return [rows[n][..., : ranks[n]] for n in wanted]
+    return {n: rows[n][..., : ranks[n]] for n in wanted}
+
+
+def _masks(length: int, num_ranks: int, *, block_size: int) -> bool:
+    return length <= MASKED_TOKENS and num_ranks * block_size > MASKED_SHARE * length
 
 
 def _num_ranks(lengths: list[int], top_k: torch.Tensor, *, block_size: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""The length distribution of a prepared data set, in numbers and a picture."""

@@ -12,6 +12,7 @@ from sbcore.errors import SparseBalanceError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from sbcore.config.stages import EvaluateStage
     from sbcore.tracking import Tracker
 
 _Folder = Path | None
@@ -79,6 +80,7 @@ def _evaluate_model(
     settings = load_stage(config, EvaluateStage)
 
     def work(_: "Progress", __: "Tracker") -> Outcome:
+        from sbcore.device import choose_device, device_name
         from sbcore.evaluate.run import evaluate as run
 
         result = run(
@@ -89,11 +91,12 @@ def _evaluate_model(
             out=out,
             prompt_style=prompt_style,
         )
+        device = choose_device(settings.device, num_ranks=1, local_rank=0)
         scores = {f"scores/{task}": score for task, score in result["scores"].items()}
         return Outcome(
             f"mean score {result['score_mean']:.1f} over {len(scores)} tasks",
-            device=settings.device,
-            backend=settings.attention.backend,
+            device=device_name(device),
+            backend=_backend(settings, device.type),
             metrics={**scores, "score_mean": result["score_mean"]},
             artifacts=(out / "result.json",),
         )
@@ -101,6 +104,14 @@ def _evaluate_model(
     inputs = {"model": model, "tasks": tasks}
     stage = Stage("evaluate", settings.variant, inputs, out / "manifest.json", tracking)
     run_stage(stage, settings, work)
+
+
+def _backend(settings: "EvaluateStage", device_type: str) -> str:
+    """Returns the attention that really ran."""
+    if settings.kind == "dense":
+        return "sdpa"
+    automatic = "triton" if device_type == "cuda" else "torch"
+    return automatic if settings.attention.backend == "auto" else settings.attention.backend
 
 
 COMMANDS = (evaluate,)

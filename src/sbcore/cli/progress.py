@@ -24,7 +24,8 @@ def make_progress() -> Progress:
     """Returns bars on a terminal's stderr, else lines."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        return LineProgress(console=console, auto_refresh=False)
+        lines = Console(stderr=True, soft_wrap=True)
+        return LineProgress(console=lines, auto_refresh=False)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -65,12 +65,12 @@ def report(
     def work(_: "Progress", __: "Tracker") -> Outcome:
         from sbcore.report.run import report as write_report
 
-        write_report(settings, run_dir=run_dir, out=out)
+        written = write_report(settings, run_dir=run_dir, out=out)
         return Outcome(
             f"{len(settings.variants)} variants in {out}/index.html",
             device="cpu",
             backend="jinja2",
-            artifacts=(out / "index.html", out / "summary.json", *sorted(out.glob("*.png"))),
+            artifacts=tuple(written),
         )
 
     stage = Stage("report", None, {}, out / "manifest.json", tracking)

@@ -1,0 +1,100 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tiny import make_tiny_run
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    return make_tiny_run(tmp_path_factory.mktemp("tiny"), barrier="step")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_run, torchrun, tmp_path_factory):
+    out = tmp_path_factory.mktemp("unbroken")
+    torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", out))
+    return out
+
+
+def rows_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_model_and_its_account(unbroken):
+    rows = rows_of(unbroken)
+    assert [row["step"] for row in rows] == list(range(8))
+    summary = json.loads((unbroken / "summary.json").read_text())
+    assert summary["num_steps"] == 8
+    assert all(np.isfinite(v) for v in summary.values() if isinstance(v, float))
+    assert (unbroken / "model/model.safetensors").is_file()
+    architecture = json.loads((unbroken / "model/config.json").read_text())["architectures"]
+    assert architecture == ["Qwen2ForCausalLM"]
+    assert len(list((unbroken / "checkpoints").glob("step-*"))) == 2
+
+
+def test_the_ledger_holds_every_layer_and_sequence_within_bounds(unbroken):
+    ledger = pq.read_table(unbroken / "ledger.parquet").to_pydict()
+    assert len(ledger["step"]) == 48 * 2
+    coverage, base = np.array(ledger["coverage"]), np.array(ledger["coverage_k0"])
+    assert np.isfinite(coverage).all()
+    assert (coverage >= base - 0.3 - 1e-6).all()
+    assert (np.array(ledger["top_k"]) >= 1).all()
+    assert set(ledger["top_k"]) != {4}
+
+
+def test_killed_between_two_steps_it_goes_on_with_the_same_losses(
+    tiny_run, torchrun, unbroken, repository, tmp_path
+):
+    paths = [str(repository / "src"), str(repository / "kernels")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume"]
+    running = subprocess.Popen(
+        command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline, "no third step within two minutes"
+        assert running.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (tmp_path / "summary.json").exists()
+    done = torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume")
+    assert "resumed at step" in done.stderr
+    assert [row["loss"] for row in rows_of(tmp_path)] == [row["loss"] for row in rows_of(unbroken)]
+    ledgers = [pq.read_table(out / "ledger.parquet") for out in (tmp_path, unbroken)]
+    assert ledgers[0]["top_k"].equals(ledgers[1]["top_k"])
+
+
+def test_every_rank_decides_the_same(tiny_run, torchrun, workers, tmp_path):
+    torchrun(workers / "decisions.py", tmp_path, *tiny_run.words("sab_dst", tmp_path / "out"))
+    first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2))
+    assert first == second
+    assert first["moved"], "the tuner never moved a budget, so equal decisions show nothing"
+
+
+def test_dense_measures_what_all_blocks_cover(tiny_run, torchrun, tmp_path):
+    torchrun("-m", "sbcore.train", *tiny_run.words("dense", tmp_path))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["backend"] == "sdpa"
+    assert summary["coverage_delta"] > 0
+
+
+def test_another_number_of_ranks_is_refused_in_one_line(tiny_run, torchrun, tmp_path):
+    done = torchrun(
+        "-m", "sbcore.train", *tiny_run.words("baseline", tmp_path), num_ranks=1, check=False
+    )
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("topology.num_ranks = 2: torchrun started 1 ranks.")
+    assert not list(tmp_path.iterdir())

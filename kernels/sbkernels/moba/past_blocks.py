@@ -13,9 +13,9 @@ import torch
 
 from sbkernels.moba.pairs import PairTiles
 
-# The temporaries of a chunk of tiles stay in the cache: without chunks 4K tokens took 2-3 times as
-# long at top_k 16 (fresh memory, cache misses); 2K to 8K rows are level.
-ROWS_PER_CHUNK = 4096
+# The temporaries of a chunk of tiles stay in the cache. 4K tokens at top_k 16: without chunks 2-3
+# times as long; 1K to 4K rows are level on a quiet machine, 1K to 2K better on a busy one.
+ROWS_PER_CHUNK = 2048
 
 
 def attend_past(

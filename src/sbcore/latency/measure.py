@@ -33,6 +33,10 @@ _OPTIONAL = ("linear", "micro_batch")
 """Parts of which points may be left out for want of memory."""
 
 
+_LEAST_CHECKED = 3
+"""Points held out below which an error or a rank correlation says nothing."""
+
+
 def profile_latency(
     config: ProfileLatencyStage,
     *,
@@ -50,12 +54,7 @@ def profile_latency(
 
     torch.set_num_threads(config.threads)
     device = choose_device(config.device, num_ranks=1, local_rank=0)
-    grid = grid_points(
-        config.latency,
-        block_size=config.attention.block_size,
-        top_k=config.attention.top_k,
-        seed=_SEED,
-    )
+    grid = _grid(config)
     device_facts = describe_device(device, config)
     facts = repr((sorted(device_facts.items()), vocab_size, str(model_dir)))
     digest = digest_text(config.model_dump_json() + facts)
@@ -68,10 +67,21 @@ def profile_latency(
     return written
 
 
+def _grid(config: ProfileLatencyStage) -> list[GridPoint]:
+    """Returns the points to measure; refuses a grid that leaves too little to check it on."""
+    block_size, top_k = config.attention.block_size, config.attention.top_k
+    points = grid_points(config.latency, block_size=block_size, top_k=top_k, seed=_SEED)
+    num_checked = sum(point.held_out and point.part == "attention" for point in points)
+    if num_checked < _LEAST_CHECKED:
+        raise SparseBalanceError(
+            f"latency.lengths = {config.latency.lengths}, top_k = {config.latency.top_k}: only "
+            f"{num_checked} points between them to check predictions on. add lengths or budgets."
+        )
+    return points
+
+
 def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict[str, Any]:
     """Returns what the numbers hold for: device, driver, libraries, dtype, backend, blocks."""
-    import torch
-
     versions = package_versions()
     gpu = device.type == "cuda"
     backend = config.attention.backend

@@ -43,9 +43,13 @@ class Surface:
         """Returns the time of each (length, top_k), [Q]; rises in both.
 
         Beyond its budget a sequence is never faster than the dense one that the budget covers.
+        One shorter than the shortest measured costs what that does at its number of blocks.
         """
         covered = np.minimum(lengths, top_k * self.block_size)
-        everything = np.full_like(top_k, np.iinfo(np.int64).max)
+        in_reach = np.log(covered) >= self.log_lengths[0]
+        everything = np.where(
+            in_reach, np.iinfo(np.int64).max, num_blocks(covered, self.block_size)
+        )
         sparse = self._interpolate(lengths, np.minimum(top_k, num_blocks(lengths, self.block_size)))
         dense = self._interpolate(covered, everything)
         ms: FloatArray = np.exp(np.maximum(sparse, dense))

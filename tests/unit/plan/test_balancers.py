@@ -1,0 +1,143 @@
+"""What holds for every row of the table of balancers."""
+
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from sbcore.config.method import BalancerConfig
+from sbcore.errors import SparseBalanceError
+from sbcore.plan.balancers import BALANCERS, load_balancer
+from sbcore.plan.bounds import lower_bound
+from sbcore.plan.cost import TokenCost
+from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
+from sbcore.plan.workload import make_workload
+from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray, Topology
+
+
+@dataclass(frozen=True)
+class KinkedCost:
+    """Like sparse attention: quadratic up to a budget, then linear."""
+
+    floor_ms: float
+    constant_ms: float
+
+    def sequence_ms(self, lengths: IntArray) -> FloatArray:
+        return 0.01 * lengths + 1e-4 * np.minimum(lengths, 256) * lengths
+
+
+CONFIGS = {kind: TypeAdapter(BalancerConfig).validate_python({"kind": kind}) for kind in BALANCERS}
+
+lengths_of = lambda most: st.lists(st.integers(1, 900), min_size=1, max_size=most)  # noqa: E731
+costs = st.builds(KinkedCost, st.sampled_from([0.0, 3.0, 30.0]), st.sampled_from([0.0, 1.5]))
+topologies = st.builds(
+    Topology,
+    st.integers(1, 5),
+    st.sampled_from(list(Barrier)),
+    st.sampled_from([300, 800, 5000]),
+    st.sampled_from([0, 1, 3]),
+)
+every_balancer = pytest.mark.parametrize("kind", BALANCERS)
+
+
+def plan_with(
+    kind: str, lengths: list[int], topology: Topology, cost: CostModel, seed: int
+) -> BatchPlan:
+    return load_balancer(kind)(
+        np.array(lengths, dtype=np.int64), topology, cost=cost, seed=seed, config=CONFIGS[kind]
+    )
+
+
+def predicted(plan: BatchPlan, lengths: list[int], cost: CostModel, barrier: Barrier) -> float:
+    return step_ms(micro_batch_ms(plan, np.array(lengths), cost), barrier)
+
+
+@every_balancer
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lengths=lengths_of(24), topology=topologies, cost=costs, seed=st.integers(0, 99))
+def test_keeps_the_contract(
+    kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int
+) -> None:
+    plan = plan_with(kind, lengths, topology, cost, seed)
+    packs = list(chain(*plan.micro_batches))
+    assert sorted(chain(*packs)) == list(range(len(lengths)))
+    assert plan.num_ranks == topology.num_ranks
+    assert len({len(rank) for rank in plan.micro_batches}) == 1
+    assert all(any(step) for step in zip(*plan.micro_batches, strict=True)), "an idle micro-step"
+    for pack in packs:
+        assert len(pack) <= 1 or sum(lengths[i] for i in pack) <= topology.max_tokens
+        assert not topology.max_sequences or len(pack) <= topology.max_sequences
+    assert plan == plan_with(kind, lengths, topology, cost, seed)
+
+
+@every_balancer
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lengths=lengths_of(24), topology=topologies, cost=costs, seed=st.integers(0, 99))
+def test_is_between_the_bound_and_random_by_its_own_cost(
+    kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int
+) -> None:
+    own = TokenCost() if kind == "length" else cost
+    time = predicted(plan_with(kind, lengths, topology, cost, seed), lengths, own, topology.barrier)
+    random = plan_with("random", lengths, topology, cost, seed)
+    bound = lower_bound(make_workload(np.array(lengths), topology, own))
+    assert bound * (1 - 1e-9) <= time
+    assert time <= predicted(random, lengths, own, topology.barrier) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("barrier", Barrier)
+def test_sab_is_near_the_bound_when_no_sequence_binds(barrier: Barrier) -> None:
+    rng = np.random.default_rng(1)
+    topology, cost = Topology(8, barrier, 4000, 0), KinkedCost(10.0, 1.0)
+    gaps = []
+    for _ in range(20):
+        lengths = rng.integers(200, 900, size=64)
+        plan = plan_with("sab", lengths.tolist(), topology, cost, 0)
+        time = predicted(plan, lengths.tolist(), cost, barrier)
+        gaps.append(time / lower_bound(make_workload(lengths, topology, cost)) - 1)
+    assert np.quantile(gaps, 0.95) < 0.02
+
+
+@pytest.mark.parametrize("barrier", Barrier)
+def test_sab_beats_length_where_cost_is_not_length(barrier: Barrier) -> None:
+    """Under `micro` it also fills each micro-step beside its longest sequence."""
+    rng = np.random.default_rng(2)
+    topology, cost = Topology(8, barrier, 4096, 0), KinkedCost(10.0, 1.0)
+    times = dict.fromkeys(("length", "sab"), 0.0)
+    for _ in range(20):
+        lengths = np.clip(rng.lognormal(5.8, 1.1, size=64), 64, 4096).astype(int).tolist()
+        for kind in times:
+            plan = plan_with(kind, lengths, topology, cost, 0)
+            times[kind] += predicted(plan, lengths, cost, barrier)
+    assert times["sab"] < times["length"]
+
+
+def test_fewer_sequences_than_ranks_leaves_dummies() -> None:
+    plan = plan_with("sab", [100, 50], Topology(4, Barrier.STEP, 1000, 0), KinkedCost(1.0, 0.0), 0)
+    assert sorted(len(pack) for rank in plan.micro_batches for pack in rank) == [0, 0, 1, 1]
+
+
+def test_a_longer_sequence_than_the_cap_travels_alone() -> None:
+    plan = plan_with("sab", [900, 10, 10], Topology(1, Barrier.STEP, 500, 0), TokenCost(), 0)
+    assert plan.micro_batches[0] == ((0,), (1, 2))
+
+
+def test_random_order_follows_the_seed() -> None:
+    lengths, topology = list(range(1, 33)), Topology(2, Barrier.STEP, 10_000, 0)
+    assert plan_with("random", lengths, topology, TokenCost(), 0) != plan_with(
+        "random", lengths, topology, TokenCost(), 1
+    )
+
+
+def test_unknown_balancer_offers_the_near_name() -> None:
+    with pytest.raises(SparseBalanceError, match=r"unknown\. Did you mean 'sab'\? Available: "):
+        load_balancer("sub")
+
+
+def test_imbalance_is_one_when_all_ranks_are_equally_busy() -> None:
+    times = np.array([[2.0, 1.0], [1.0, 2.0]])
+    assert imbalance(times, Barrier.STEP) == 1.0
+    assert imbalance(times, Barrier.MICRO) == pytest.approx(4 / 3)

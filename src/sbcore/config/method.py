@@ -53,12 +53,9 @@ class FixedTuner(Section):
     kind: Literal["fixed"] = "fixed"
 
 
-class AnchorTuner(Section):
-    """DST as in the paper: micro-batches are tuned to an anchor latency, both ways."""
+class BoundedTuner(Section):
+    """What all tuners share that move budgets: how far, and what they expect of coverage."""
 
-    kind: Literal["anchor"] = "anchor"
-    anchor: Literal["mean", "min", "max"] = "mean"
-    """The latency aimed at: mean, min or max of what the micro-batches are predicted to take."""
     p: float = Field(default=0.1, gt=0, lt=1)
     """Most coverage that a layer may lose or gain against k0, 0..1."""
     floor: PositiveInt = 1
@@ -69,7 +66,27 @@ class AnchorTuner(Section):
     """Weight of the past in the coverage model's moving average, per observed step."""
 
 
-TunerConfig = Annotated[FixedTuner | AnchorTuner, Field(discriminator="kind")]
+class AnchorTuner(BoundedTuner):
+    """DST as in the paper: micro-batches are tuned to an anchor latency, both ways."""
+
+    kind: Literal["anchor"] = "anchor"
+    anchor: Literal["mean", "min", "max"] = "mean"
+    """The latency aimed at: mean, min or max of what the micro-batches are predicted to take."""
+
+
+class WaterfillTuner(BoundedTuner):
+    """All budgets of a step together: the least time that loses no coverage in the mean."""
+
+    kind: Literal["waterfill"] = "waterfill"
+
+    @model_validator(mode="after")
+    def _floor_is_below_cap(self) -> "WaterfillTuner":
+        if 0 < self.cap < self.floor:
+            raise ValueError(f"cap = {self.cap}: below floor = {self.floor}. raise cap")
+        return self
+
+
+TunerConfig = Annotated[FixedTuner | AnchorTuner | WaterfillTuner, Field(discriminator="kind")]
 
 
 class VariantConfig(Section):

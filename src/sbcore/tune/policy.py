@@ -17,6 +17,7 @@ from sbcore.types import Barrier, BatchPlan, IntArray, LatencyModel
 POLICIES = {
     "fixed": "sbcore.tune.fixed:FixedPolicy",
     "anchor": "sbcore.tune.anchor:AnchorPolicy",
+    "waterfill": "sbcore.tune.waterfill:WaterfillPolicy",
 }
 
 

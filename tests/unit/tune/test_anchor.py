@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbcore.config.method import AnchorTuner, FixedTuner
+from sbcore.config.method import AnchorTuner, FixedTuner, WaterfillTuner
 from sbcore.errors import SparseBalanceError
 from sbcore.tune.anchor import load_ms, waiting_groups
 from sbcore.tune.coverage import CoverageModel, budget_bounds
@@ -119,7 +119,7 @@ def test_a_rank_with_nothing_to_do_is_left_out():
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_every_policy_of_the_table_can_be_made(kind):
-    config = {"fixed": FixedTuner(), "anchor": AnchorTuner()}[kind]
+    config = {"fixed": FixedTuner(), "anchor": AnchorTuner(), "waterfill": WaterfillTuner()}[kind]
     assert hasattr(make_policy(config), "decide")
 
 

@@ -9,6 +9,7 @@ from sbcore.report.compare import Row
 
 _FEW_STEPS = 20
 _LARGE_ERROR = 0.2
+_LARGE_RATIO = 1.5
 _SHARED_INPUTS = ("index", "latency", "tasks")
 """Inputs that all variants must have in common."""
 
@@ -22,6 +23,7 @@ def doubts(record: RunRecord, rows: list[Row]) -> list[str]:
         *_partial(record),
         *_few_steps(rows),
         *_prediction(record),
+        *_slower_than_predicted(record),
         *_loss(record),
         *_chance(record),
     ]
@@ -79,6 +81,19 @@ def _prediction(record: RunRecord) -> Iterator[str]:
     if extrapolating:
         names = ", ".join(extrapolating)
         yield f"Plans predict beyond the longest measured length ({names})."
+
+
+def _slower_than_predicted(record: RunRecord) -> Iterator[str]:
+    for variant in record.variants:
+        if variant.training is None:
+            continue
+        steps = variant.training.steps
+        ratio = float(np.median((steps.step_ms / steps.predicted_ms)[steps.measured]))
+        if ratio > _LARGE_RATIO:
+            yield (
+                f"Steps of {variant.variant} take {ratio:.1f} times as long as predicted: "
+                "balancing and tuning aimed at something else than this machine's time."
+            )
 
 
 def _loss(record: RunRecord) -> Iterator[str]:

@@ -171,6 +171,14 @@ def test_what_results_reveal_is_said(run_dir, file, changes, doubt):
     assert any(doubt in sentence for sentence in found_doubts(run_dir))
 
 
+def test_steps_that_take_longer_than_predicted_are_said(run_dir):
+    path = run_dir / "variants" / "sab" / "train" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    slow = [row | {"predicted_ms": row["step_ms"] / 4} for row in rows]
+    path.write_text("\n".join(map(json.dumps, slow)))
+    assert any("take 4.0 times as long as predicted" in s for s in found_doubts(run_dir))
+
+
 def test_few_steps_are_said(run_dir):
     path = run_dir / "variants" / "sab" / "train" / "metrics.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:10]))

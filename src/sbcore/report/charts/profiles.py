@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sbcore.report.charts.style import INK, MUTED, PANEL, SERIES, Chart, figure_style, new_figure
+from sbcore.report.charts.style import (
+    INK,
+    MUTED,
+    PANEL,
+    SERIES,
+    Chart,
+    add_legend,
+    figure_style,
+    new_figure,
+)
 from sbcore.report.profiles import Latency, Lengths
 
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ def length_chart(lengths: Lengths) -> Chart:
         axes.set_xlabel("length, tokens")
         axes.set_ylabel("% of all")
         axes.grid(visible=False, axis="x")
-        axes.legend(loc="upper left")
+        add_legend(axes, 2)
     note = (
         f"{lengths.count:,} sequences, mean {lengths.mean:,.0f}, longest {lengths.max:,} tokens. "
         "Where blue exceeds grey, few sequences hold most of the work."
@@ -72,13 +81,15 @@ def short_count(number: float) -> str:
 
 
 def _log_axes(axes: "Axes", lengths: list[int]) -> None:
-    from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(right=lengths[-1] * (lengths[-1] / lengths[0]) ** 0.2)
     axes.set_xticks(lengths, [short_count(length) for length in lengths])
     axes.xaxis.set_minor_locator(NullLocator())
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top / bottom < 100 else (1,)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.tick_params(axis="both", colors=MUTED)

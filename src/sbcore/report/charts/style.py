@@ -140,6 +140,12 @@ def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
+def add_legend(axes: "Axes", num_columns: int) -> None:
+    """Adds the legend above the axes, where it covers nothing."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
+    axes.legend(**place, ncols=num_columns, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2)
+
+
 def css_variables(theme: dict[str, str] | None) -> str:
     """Returns the roles as CSS declarations, in light colours or in a theme's."""
     return "".join(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sbcore.report.charts.style import MUTED, PANEL, Chart, figure_style, new_figure
+from sbcore.report.charts.style import MUTED, PANEL, Chart, add_legend, figure_style, new_figure
 from sbcore.report.collect import Training
 from sbcore.types import FloatArray
 
@@ -11,13 +11,14 @@ def loss_chart(trainings: dict[str, Training], colours: dict[str, str]) -> Chart
     """Returns a smoothed line per variant over its raw values."""
     with figure_style():
         figure, axes = new_figure(*PANEL)
-        for name, training in trainings.items():
+        widths = np.linspace(3.4, 1.2, len(trainings))  # equal curves stay visible
+        for (name, training), width in zip(trainings.items(), widths, strict=True):
             step, loss = training.steps.step, training.steps.loss
             axes.plot(step, loss, color=colours[name], alpha=0.18, lw=1)
-            axes.plot(step, smooth(loss), color=colours[name], label=name)
+            axes.plot(step, smooth(loss), color=colours[name], lw=width, label=name)
         axes.set_xlabel("step")
         axes.set_ylabel("loss, nats per target token")
-        axes.legend(loc="upper right", ncols=1 + (len(trainings) > 4))
+        add_legend(axes, 4)
     note = (
         "Bold: mean over a twentieth of the run around each step; pale: raw. The variants see the "
         "same global batches, so curves differ only by what attention leaves out, and rounding."
@@ -29,17 +30,24 @@ def prediction_chart(trainings: dict[str, Training], colours: dict[str, str]) ->
     """Returns measured against predicted step times, a dot per measured step."""
     with figure_style():
         figure, axes = new_figure(*PANEL)
-        top = 0.0
+        right = top = 0.0
         for name, training in trainings.items():
             steps = training.steps
             x, y = steps.predicted_ms[steps.measured], steps.step_ms[steps.measured]
             axes.plot(x, y, "o", color=colours[name], alpha=0.45, markersize=3.5, label=name, mew=0)
-            top = max(top, x.max(initial=0.0), y.max(initial=0.0))
-        axes.plot([0, top], [0, top], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.set_xlim(0, 1.03 * top)
+            right, top = max(right, x.max(initial=0.0)), max(top, y.max(initial=0.0))
+        axes.plot(
+            [0, max(right, top)],
+            [0, max(right, top)],
+            color=MUTED,
+            linewidth=0.9,
+            linestyle=(0, (4, 3)),
+        )
+        axes.set_xlim(0, 1.03 * right)
         axes.set_ylim(0, 1.03 * top)
         axes.set_xlabel("predicted, ms per step")
         axes.set_ylabel("measured, ms per step")
+        add_legend(axes, 4)
     note = (
         "A dot is a step. On the dashed line the prediction is exact; a cloud beside it is a "
         "constant that no layout changes, a wide cloud is what the latency model does not know."

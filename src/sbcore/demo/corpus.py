@@ -4,8 +4,10 @@ It differs between Python versions, so the version and a digest go into the demo
 """
 
 import hashlib
+import os
 import platform
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +36,7 @@ def read_corpus(max_bytes: int) -> Corpus:
     The order is that of the sha256 of their names: mixed, and the same on every machine.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    names = [path.relative_to(root) for path in root.rglob("*.py")]
-    names = [name for name in names if not _LEFT_OUT.intersection(name.parts)]
-    names.sort(key=lambda name: hashlib.sha256(name.as_posix().encode()).digest())
+    names = sorted(_sources(root), key=lambda name: hashlib.sha256(name.encode()).digest())
     files: list[list[str]] = []
     sha, num_bytes = hashlib.sha256(), 0
     for name in names:
@@ -50,6 +50,15 @@ def read_corpus(max_bytes: int) -> Corpus:
             sha.update(content)
             num_bytes += len(content)
     return Corpus(files, sha.hexdigest(), platform.python_version())
+
+
+def _sources(root: Path) -> Iterator[str]:
+    """Yields the names of the sources below root, with slashes."""
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _LEFT_OUT]
+        for name in names:
+            if name.endswith(".py"):
+                yield (Path(folder) / name).relative_to(root).as_posix()
 
 
 def _is_usual(line: str) -> bool:

@@ -53,14 +53,18 @@ def recall(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> S
 
 
 def multi_value(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
-    """Two values for each key, far apart; both are asked for, the smaller one first."""
-    num_keys = min(8, max(1, num_tokens // 32))
+    """Two values for each key, far apart; both are asked for, the smaller one first.
+
+    Each key is asked for once: a second answer would be copied from the first one instead of
+    being found in the text.
+    """
+    num_keys = min(8, max(1, num_tokens // 16))
     keys = rng.permutation(NUM_KEYS)[:num_keys]
     values = [np.sort(rng.permutation(NUM_VALUES)[:2]) for _ in keys]
     facts = [FACTS[key][value] for key, pair in zip(keys, values, strict=True) for value in pair]
     asked = [
         (QUESTIONS[keys[i]], [VALUES[value] for value in values[i]])
-        for i in rng.integers(num_keys, size=num_questions)
+        for i in rng.permutation(num_keys)[:num_questions]
     ]
     return _one_round(num_tokens, facts, asked, text, rng)
 
@@ -76,8 +80,11 @@ def needle(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> S
 
 
 def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
-    """Classes with two or three right examples and fewer wrong ones: what is the usual label?"""
-    num_classes = min(6, max(1, num_tokens // 40))
+    """Classes with two or three right examples and fewer wrong ones: what is the usual label?
+
+    Each class is asked for once, as in `multi_value`.
+    """
+    num_classes = min(6, max(1, num_tokens // 20))
     keys, labels = rng.permutation(NUM_KEYS)[:num_classes], rng.integers(8, size=num_classes)
     facts: list[str] = []
     for key, label in zip(keys, labels, strict=True):
@@ -87,7 +94,7 @@ def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) ->
         facts += [FACTS[key][label]] * num_right + [FACTS[key][v] for v in wrong[:num_wrong]]
     asked = [
         (LABEL_QUESTIONS[keys[i]], [VALUES[labels[i]]])
-        for i in rng.integers(num_classes, size=num_questions)
+        for i in rng.permutation(num_classes)[:num_questions]
     ]
     return _one_round(num_tokens, facts, asked, text, rng)
 
@@ -117,7 +124,7 @@ TASKS = {
     "next_line": DemoTask(next_line, "code_sim", 48, "code", None),
 }
 
-_TOKENS_PER_LINE = 96  # of next_line: longer than any line, so that lines never run out
+_TOKENS_PER_LINE = 192  # of next_line: its loss is high and stays so, it must not rule the mean
 _SHORTEST_LAST_LINE = 8  # characters; a bracket alone says nothing
 
 Asked = Sequence[tuple[str, list[str]]]

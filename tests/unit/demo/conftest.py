@@ -1,0 +1,62 @@
+"""A small demo: little text, few samples."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.progress import Progress
+
+from sbcore.config.data import DemoConfig, LengthDistribution
+from sbcore.config.stages import DemoStage
+from sbcore.config.training import ModelShape
+from sbcore.demo.dataset import DemoText, make_demo, make_text
+
+SMALL = DemoConfig(
+    num_samples=40,
+    num_eval_samples=6,
+    eval_lengths=[64, 256],
+    corpus_bytes=150_000,
+    vocab_size=400,
+    base_steps=12,
+    base_tokens_per_step=512,
+    lengths=LengthDistribution(median_tokens=120, max_tokens=700),
+)
+
+
+def stage(seed: int) -> DemoStage:
+    return DemoStage(seed=seed, demo=SMALL, shape=ModelShape())
+
+
+@pytest.fixture(scope="session")
+def demo_text() -> DemoText:
+    return make_text(SMALL)
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Path]:
+    """Makes the demo in a folder and returns the folder."""
+
+    def make_(out: Path, seed: int = 0) -> Path:
+        with Progress(disable=True) as progress:
+            make_demo(stage(seed), out=out, progress=progress)
+        return out
+
+    return make_
+
+
+@pytest.fixture(scope="session")
+def demo(make: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def train(demo: Path) -> Callable[..., Path]:
+    """Trains a base model of a seed into a folder and returns the folder."""
+    from sbcore.demo.base_model import train_base
+
+    def train_(out: Path, seed: int = 0) -> Path:
+        with Progress(disable=True) as progress:
+            train_base(stage(seed), demo=demo, out=out, progress=progress)
+        return out
+
+    return train_

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbcore.types import FloatArray, IntArray, LatencyModel
+from sbcore.types import CostModel, FloatArray, IntArray, LatencyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,18 @@ class BudgetCost:
     def sequence_ms(self, lengths: IntArray) -> FloatArray:
         """Returns the whole model's time per sequence. [N] -> [N]."""
         return self.latency.predict(lengths, np.full(len(lengths), self.top_k, dtype=np.int64))
+
+
+class KnownLengthsCost:
+    """Another cost model, asked once for each length of a data set and looked up from then on."""
+
+    def __init__(self, cost: CostModel, lengths: IntArray) -> None:
+        self._lengths = np.unique(lengths)
+        self._times = cost.sequence_ms(self._lengths)
+        self.floor_ms = cost.floor_ms
+        self.constant_ms = cost.constant_ms
+
+    def sequence_ms(self, lengths: IntArray) -> FloatArray:
+        """Returns the other model's times; lengths must be among those given before. [N] -> [N]."""
+        times: FloatArray = self._times[np.searchsorted(self._lengths, lengths)]
+        return times

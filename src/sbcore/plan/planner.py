@@ -16,12 +16,12 @@ from sbcore.errors import SparseBalanceError
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import TABLE
 from sbcore.plan.balancers import load_balancer
-from sbcore.plan.cost import BudgetCost
+from sbcore.plan.cost import BudgetCost, KnownLengthsCost
 from sbcore.plan.file import PLAN, SUMMARY, PlanRows
 from sbcore.plan.index import Samples, read_samples
 from sbcore.plan.sampling import step_seed, steps
 from sbcore.plan.summary import StepSummary, summarise_plan, summarise_step, to_rows
-from sbcore.types import Topology
+from sbcore.types import CostModel, Topology
 
 
 def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) -> dict[str, Any]:
@@ -34,8 +34,9 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
     started = time.perf_counter()
     samples = read_samples(index)
     model = TableLatencyModel.read(latency, block_size=config.block_size)
-    cost = BudgetCost(model, _top_k(config, samples))
-    num_extrapolated = _check_reach(config, samples, model, top_k=cost.top_k)
+    top_k = _top_k(config, samples)
+    num_extrapolated = _check_reach(config, samples, model, top_k=top_k)
+    cost = KnownLengthsCost(BudgetCost(model, top_k), samples.lengths)
     rows, summaries = _lay_out(config, samples, cost)
     summary = {
         "overall": summarise_plan(summaries)
@@ -55,7 +56,7 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
 
 
 def _lay_out(
-    config: PlanStage, samples: Samples, cost: BudgetCost
+    config: PlanStage, samples: Samples, cost: CostModel
 ) -> tuple[PlanRows, list[StepSummary]]:
     topology = Topology(config.num_ranks, config.barrier, config.max_tokens, config.max_sequences)
     balancer = load_balancer(config.balancer.kind)

@@ -1,0 +1,163 @@
+"""LongBench v2: prompts as the benchmark forms them, the letter it reads, its groups."""
+
+import json
+
+import pytest
+
+from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.longbench_v2 import chosen, make_longbench_v2, score_longbench_v2
+from sbcore.evaluate.predictions import row_of
+from sbcore.evaluate.prompts import fill_template
+from sbcore.evaluate.result import score_rows
+from sbcore.evaluate.rows import PredictionRow
+from sbcore.evaluate.task_folder import load_tasks
+
+TEMPLATE = "Text {1}:\n$DOC$\n\nQuestion: $Q$\n(A) $C_A$\n(B) $C_B$\n(C) $C_C$\n(D) $C_D$\nGo {}:\n"
+GROUPS = [("easy", "short"), ("easy", "medium"), ("hard", "long"), ("hard", "long")]
+
+
+def record(index, difficulty, length):
+    return {
+        "_id": f"id{index}",
+        "domain": f"domain {index % 2}",
+        "sub_domain": "s",
+        "difficulty": difficulty,
+        "length": length,
+        "question": f" What is {index}?\n",
+        **{f"choice_{letter}": f"{letter} {{x}} " for letter in "ABCD"},
+        "answer": "ABCD"[index],
+        "context": f"  Some {{braces}} of\ntext {index} ",
+    }
+
+
+RECORDS = [record(index, *group) for index, group in enumerate(GROUPS)]
+
+
+def official_prompt(item):
+    """Plain replacement of the marks, stripped, as the benchmark's script forms prompts."""
+    text = TEMPLATE.replace("$DOC$", item["context"].strip())
+    text = text.replace("$Q$", item["question"].strip())
+    for letter in "ABCD":
+        text = text.replace(f"$C_{letter}$", item[f"choice_{letter}"].strip())
+    return text
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    (folder / "prompts").mkdir(parents=True)
+    (folder / "prompts" / "0shot.txt").write_text(TEMPLATE)
+    (folder / "data.json").write_text(json.dumps(RECORDS))
+    return folder
+
+
+@pytest.fixture
+def loaded(source, tmp_path):
+    names = make_longbench_v2(tmp_path / "tasks", source=source)
+    return load_tasks(tmp_path / "tasks", names, max_examples=99)[0]
+
+
+@pytest.fixture
+def score(loaded, tmp_path):
+    def run(texts):
+        rows = [row_of(text, row) for text, row in zip(texts, loaded.rows, strict=False)]
+        (tmp_path / "eval").mkdir()
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "eval" / "longbench_v2.jsonl").write_text(lines)
+        return score_longbench_v2(
+            tmp_path / "tasks", prediction_dir=tmp_path / "eval", out=tmp_path / "eval"
+        )
+
+    return run
+
+
+def test_prompts_are_the_benchmarks(loaded):
+    prompts = [fill_template(loaded.template, row, place="here") for row in loaded.rows]
+    assert prompts == [official_prompt(item) for item in RECORDS]
+    assert loaded.task.max_new_tokens == 128
+    assert loaded.task.chat
+    assert loaded.chance == 25
+
+
+def test_json_lines_are_read_too(source, loaded, tmp_path):
+    (source / "data.json").unlink()
+    (source / "data.jsonl").write_text("".join(json.dumps(item) + "\n" for item in RECORDS))
+    make_longbench_v2(tmp_path / "again", source=source)
+    name = "longbench_v2.jsonl"
+    assert (tmp_path / "again" / name).read_text() == (tmp_path / "tasks" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "letter"),
+    [
+        ("The correct answer is (B).", "B"),
+        ("Well. **The correct answer is (C)** since", "C"),
+        ("The correct answer is D", "D"),
+        ("The correct answer is A. No: The correct answer is (B)", "B"),
+        ("The correct answer is (A) or The correct answer is (B)", "A"),
+        ("the correct answer is (A)", None),
+        ("The correct answer is (E)", None),
+        ("(A)", None),
+        ("", None),
+    ],
+)
+def test_letters_are_read_as_the_benchmark_reads_them(prediction, letter):
+    assert chosen(prediction) == letter
+
+
+def test_scores_by_group(score, tmp_path):
+    found = score(
+        [
+            "The correct answer is (A)",
+            "no idea",
+            "The correct answer is C",
+            "The correct answer is B",
+        ]
+    )
+    assert found == {
+        "overall": 50,
+        "easy": 50,
+        "hard": 50,
+        "short": 100,
+        "medium": 0,
+        "long": 50,
+        "domains": {"domain 0": 100, "domain 1": 0},
+        "num_examples": 4,
+        "num_unanswered": 1,
+        "chance": 25,
+    }
+    assert found == json.loads((tmp_path / "eval" / "longbench_v2.json").read_text())
+
+
+def test_groups_without_examples_have_no_score(score):
+    found = score(["The correct answer is (A)"])
+    assert (found["num_examples"], found["short"], found["medium"], found["hard"]) == (
+        1,
+        100,
+        None,
+        None,
+    )
+
+
+def test_substring_score_agrees_on_plain_answers(loaded):
+    rows = [
+        PredictionRow.model_validate(row_of(f"The correct answer is ({letter}).", row))
+        for letter, row in zip("ABCA", loaded.rows, strict=True)
+    ]
+    assert score_rows(loaded.task, rows, loaded.path).score == 75
+
+
+def test_bad_folders(source, tmp_path):
+    out = tmp_path / "out"
+    (source / "data.json").write_text(json.dumps([RECORDS[0], RECORDS[1] | {"answer": "E"}]))
+    with pytest.raises(SparseBalanceError, match=r'data\.json: record 1\.answer = "E"'):
+        make_longbench_v2(out, source=source)
+    (source / "data.json").unlink()
+    with pytest.raises(SparseBalanceError, match=r"data\.json: missing"):
+        make_longbench_v2(out, source=source)
+    (source / "prompts" / "0shot.txt").write_text("$DOC$")
+    with pytest.raises(SparseBalanceError, match=r"\$Q\$: missing"):
+        make_longbench_v2(out, source=source)
+    with pytest.raises(SparseBalanceError, match=r"0shot\.txt: missing"):
+        make_longbench_v2(out, source=tmp_path)
+    assert not out.exists()

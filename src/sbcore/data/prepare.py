@@ -6,7 +6,7 @@ At any time only one batch of records is in memory (half a megabyte of text, or 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sbcore.artifacts import digest_file, write_json
 from sbcore.config.data import DataConfig
@@ -71,8 +71,7 @@ def prepare(
     reader = SampleReader(data.format, render=make_renderer(loaded), skips=skips, progress=progress)
     with open_store(out) as store:
         for batch in _batches(reader.read(files)):
-            samples = encode([rendered for _, rendered in batch], loaded)
-            for (record, _), sample in zip(batch, samples, strict=True):
+            for record, sample in _encoded(batch, loaded):
                 fitted = limit.fit(sample, record.place)
                 if fitted is not None and _has_targets(fitted, record.place, skips):
                     store.append(fitted, source_file=str(record.path), source_line=record.line)
@@ -142,11 +141,12 @@ def _nothing_left(files: Sequence[Path], skips: Skips, limit: _Limit) -> SparseB
     )
 
 
-def _batches(
-    samples: Iterator[tuple[Record, Rendered]],
-) -> Iterator[list[tuple[Record, Rendered]]]:
+Batch = list[tuple[Record, Rendered]]
+
+
+def _batches(samples: Iterator[tuple[Record, Rendered]]) -> Iterator[Batch]:
     """Yields runs of samples that are tokenized together."""
-    batch: list[tuple[Record, Rendered]] = []
+    batch: Batch = []
     characters = 0
     for record, rendered in samples:
         other_kind = batch and batch[0][1].with_special_tokens != rendered.with_special_tokens
@@ -157,3 +157,9 @@ def _batches(
         characters += len(rendered.text)
     if batch:
         yield batch
+
+
+def _encoded(batch: Batch, tokenizer: Any) -> Iterator[tuple[Record, Encoded]]:
+    samples = encode([rendered for _, rendered in batch], tokenizer)
+    for (record, _), sample in zip(batch, samples, strict=True):
+        yield record, sample

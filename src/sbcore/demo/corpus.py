@@ -18,7 +18,10 @@ _LARGEST_SHARE = 16  # a file is at most 1/16 of the corpus, else one text would
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Files as lists of lines, each with its line end; ``digest`` is the sha256 of all of them."""
+    """Files as lists of lines; ``digest`` is the sha256 of all of them.
+
+    Lines end with a line feed, no blanks before it; those that are no plain ASCII are left out.
+    """
 
     files: list[list[str]]
     digest: str
@@ -43,7 +46,7 @@ def read_corpus(max_bytes: int) -> Corpus:
         if num_bytes >= max_bytes:
             break
         text = (root / name).read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines(keepends=True) if _is_usual(line)]
+        lines = [line.rstrip() + "\n" for line in text.splitlines() if _is_usual(line)]
         content = "".join(lines).encode()
         if 0 < len(content) <= max_bytes // _LARGEST_SHARE:
             files.append(lines)
@@ -62,4 +65,4 @@ def _sources(root: Path) -> Iterator[str]:
 
 
 def _is_usual(line: str) -> bool:
-    return line.endswith("\n") and line.isascii() and len(line) <= _LONGEST_LINE
+    return line.isascii() and line.isprintable() and len(line) <= _LONGEST_LINE

@@ -48,7 +48,7 @@ def _row(name: str, length: int, script: Script, *, number: int) -> dict[str, An
     """Returns LongBench's fields; ``length`` is in tokens."""
     *context, answer = [pieces for _, pieces in script.turns]
     asked = [context[0].pop()] if name != "next_line" else []
-    values = [piece.text.rstrip("\n") for piece in answer]
+    values = [piece.text for piece in answer]
     return {
         "input": join(asked),
         "context": "".join(join(pieces) for pieces in context),

@@ -100,19 +100,25 @@ def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) ->
 
 
 def next_line(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
-    """Source code; some of its lines, the last one among them, are to be written."""
+    """Source code; some of its lines, the last one among them, are to be written.
+
+    An answer ends before its line's end: else the end token would follow a line feed as often as
+    a line does, and the model would answer nothing.
+    """
     num_answers = max(1, min(num_questions, num_tokens // _TOKENS_PER_LINE))
-    lines = text.lines(num_tokens - num_answers, rng)
-    while len(lines[-1].text.strip()) < _SHORTEST_LAST_LINE:
-        lines = text.lines(num_tokens - num_answers, rng)
-    last = len(lines) - 1
-    answered = {last, *rng.permutation(last)[: num_answers - 1].tolist()}
+    in_lines = num_tokens - num_answers + 1  # end tokens more, the last line feed less
+    lines, telling = _lines_that_tell(in_lines, num_answers, text, rng)
+    last = telling.pop()
+    answered = {last, *rng.permutation(telling)[: num_answers - 1].tolist()}
     script = Script()
     for number, line in enumerate(lines):
-        if number in answered:
-            script.ask([Exchange((), (line,))])
-        else:
+        if number not in answered:
             script.tell([line])
+            continue
+        answer, line_end = line.cut_line_end()
+        script.ask([Exchange((), (answer,))])
+        if number != last:
+            script.tell([line_end])
     return script
 
 
@@ -125,7 +131,7 @@ TASKS = {
 }
 
 _TOKENS_PER_LINE = 192  # of next_line: its loss is high and stays so, it must not rule the mean
-_SHORTEST_LAST_LINE = 8  # characters; a bracket alone says nothing
+_SHORTEST_ANSWER = 8  # characters of next_line; a bracket alone says nothing
 
 Asked = Sequence[tuple[str, list[str]]]
 
@@ -170,6 +176,17 @@ def _scatter(facts: Sequence[Piece], lines: list[Piece], rng: Generator) -> list
         mixed += [*lines[start:place], facts[fact]]
         start = place
     return mixed + lines[start:]
+
+
+def _lines_that_tell(
+    num_tokens: int, at_least: int, text: Text, rng: Generator
+) -> tuple[list[Piece], list[int]]:
+    """Returns lines, and the numbers of those worth predicting: the last one is."""
+    while True:
+        lines = text.lines(num_tokens, rng)
+        telling = [i for i, line in enumerate(lines) if len(line.text.strip()) >= _SHORTEST_ANSWER]
+        if len(telling) >= at_least and telling[-1] == len(lines) - 1:
+            return lines, telling
 
 
 def _between(low: int, high: int, rng: Generator) -> int:

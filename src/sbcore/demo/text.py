@@ -19,6 +19,10 @@ class Piece:
     text: str
     tokens: tuple[int, ...]
 
+    def cut_line_end(self) -> tuple["Piece", "Piece"]:
+        """Returns a line without its end, and the end: always a token of its own."""
+        return Piece(self.text[:-1], self.tokens[:-1]), Piece("\n", self.tokens[-1:])
+
 
 class Text:
     """Lines of source files and the demo's words, as pieces."""

@@ -92,7 +92,7 @@ def draw_curve(summary: Mapping[str, Any]) -> "Figure":
         axes.plot(labels, means, "o-", color="black", lw=2.4, ms=5, label="mean")
         if (trained := str(summary["trained_top_k"])) in labels:
             axes.axvline(labels.index(trained), color="grey", lw=1, ls=":", label="trained with")
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, 102)  # markers at 100 stay whole
         axes.set_xlabel(
             f"top_k, blocks of {summary['block_size']} tokens, while the prompt is read"
         )

@@ -14,6 +14,7 @@ from sbcore.evaluate.niah.make import make_niah
 from sbcore.evaluate.niah.needle import ACCESS_CODE, Needle, depth_grid, hide
 from sbcore.evaluate.predictions import row_of
 from sbcore.evaluate.prompts import fill_template
+from sbcore.evaluate.run import evaluate
 from sbcore.evaluate.task_folder import load_tasks
 
 DEPTHS = [0.0, 25.0, 50.0, 75.0, 100.0]
@@ -172,6 +173,7 @@ def predict(tmp_path):
             ]
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (out / f"{loaded.task.name}.jsonl").write_text(text)
+        (out / "result.json").write_text('{"num_truncated": {}, "truncation_tokens": 4096}')
         return out
 
     return run
@@ -208,6 +210,37 @@ def test_predictions_of_other_examples(make, predict, tmp_path):
         score_niah(other, prediction_dir=eval_dir, out=tmp_path / "out")
     with pytest.raises(SparseBalanceError, match="no niah task"):
         score_niah(tmp_path, prediction_dir=eval_dir, out=tmp_path / "out")
+
+
+def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
+    folder = make()
+    eval_dir = predict(folder, lambda _: True)
+    result = {"num_truncated": {"niah_2000": 10}, "truncation_tokens": 1000}
+    (eval_dir / "result.json").write_text(json.dumps(result))
+    with pytest.raises(SparseBalanceError, match="niah_2000: 10 prompts lost their middle"):
+        score_niah(folder, prediction_dir=eval_dir, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_dir, tmp_path):
+    folder = make(lengths=[900], max_new_tokens=4)
+    evaluate(
+        make_config(tasks=["niah_900"]),
+        model_dir=model_dir,
+        tokenizer_dir=tokenizer_dir,
+        task_dir=folder,
+        out=tmp_path / "eval",
+        prompt_style="plain",
+    )
+    found = score_niah(folder, prediction_dir=tmp_path / "eval", out=tmp_path / "eval")
+    assert found["num_examples"] == [[2]] * 5
+
+
+def test_large_grids_bear_no_numbers():
+    scores = [[50.0] * 35 for _ in range(35)]
+    lengths = list(range(1000, 36000, 1000))
+    figure = heat_map(Grid(lengths, depth_grid(35, spacing="linear"), scores, []))
+    assert not figure.axes[0].texts
 
 
 def test_heat_map_shows_the_grid():

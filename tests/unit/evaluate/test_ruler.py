@@ -17,6 +17,8 @@ from sbcore.evaluate.ruler.averages import ruler_scores, write_ruler_scores
 from sbcore.evaluate.ruler.make import MADE, make_ruler
 from sbcore.evaluate.ruler.official import import_ruler
 from sbcore.evaluate.ruler.tasks import TASKS, split_name
+from sbcore.evaluate.run import evaluate
+from sbcore.evaluate.scores import score_predictions
 from sbcore.evaluate.scoring import score_rows
 from sbcore.evaluate.task_folder import load_tasks
 
@@ -284,12 +286,34 @@ def test_incomplete_tables_have_no_mean():
 
 
 def test_scores_beside_a_result(tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps({"scores": {"ruler_vt_4096": 50.0}}))
+    path = tmp_path / "result.json"
+    result = {"scores": {"ruler_vt_4096": 50.0}, "num_truncated": {"ruler_vt_4096": 0}}
+    path.write_text(json.dumps(result))
     write_ruler_scores(tmp_path)
     assert json.loads((tmp_path / "ruler.json").read_text())["average"] == 50.0
-    (tmp_path / "result.json").write_text(json.dumps({"scores": {"qasper": 50.0}}))
+    result |= {"num_truncated": {"ruler_vt_4096": 7}, "truncation_tokens": 512}
+    path.write_text(json.dumps(result))
+    with pytest.raises(SparseBalanceError, match=r"7 prompts lost their middle at .* = 512"):
+        write_ruler_scores(tmp_path)
+    path.write_text(json.dumps({"scores": {"qasper": 50.0}}))
     with pytest.raises(SparseBalanceError, match="no RULER task"):
         write_ruler_scores(tmp_path)
+
+
+def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_dir, tmp_path):
+    names = [f"niah_single_1_{LENGTH}", f"ruler_vt_{LENGTH}"]
+    result = evaluate(
+        make_config(tasks=names, max_examples=1),
+        model_dir=model_dir,
+        tokenizer_dir=tokenizer_dir,
+        task_dir=make(),
+        out=tmp_path / "eval",
+        prompt_style="chat",
+    )
+    assert list(result["scores"]) == names
+    assert result["num_truncated"] == dict.fromkeys(names, 0)
+    assert score_predictions(tmp_path / "eval").scores == result["scores"]
+    assert list(write_ruler_scores(tmp_path / "eval").tasks) == ["niah_single_1", "ruler_vt"]
 
 
 def official_file(path, **changes):

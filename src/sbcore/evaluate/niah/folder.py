@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sbcore.artifacts import replace_when_done, write_json
+from sbcore.artifacts import read_json, replace_when_done, write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import FILE, TaskDescription
 from sbcore.evaluate.rows import ExampleRow, PredictionRow, find_rows_file, read_rows
@@ -62,6 +62,22 @@ def read_pairs(
             f"{path}: made from other examples than {task_dir}. evaluate this folder again."
         )
     return pairs
+
+
+def refuse_truncated(prediction_dir: Path, names: Iterable[str]) -> None:
+    """Refuses predictions of prompts that lost their middle, and perhaps what was asked for.
+
+    Raises:
+        SparseBalanceError: ``result.json`` is missing or counts such prompts of a named task.
+    """
+    path = prediction_dir / "result.json"
+    result = read_json(path)
+    for name in names:
+        if num_truncated := result["num_truncated"].get(name, 0):
+            raise SparseBalanceError(
+                f"{path}: {name}: {num_truncated} prompts lost their middle at "
+                f"evaluate.max_prompt_tokens = {result['truncation_tokens']}. raise it."
+            )
 
 
 def _rows_file(folder: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from sbcore.artifacts import replace_when_done, write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import FILE, read_descriptions
 from sbcore.evaluate.metrics import find_metric
-from sbcore.evaluate.niah.folder import read_pairs
+from sbcore.evaluate.niah.folder import read_pairs, refuse_truncated
 from sbcore.evaluate.rows import ExampleRow
 from sbcore.evaluate.scoring import percent
 
@@ -45,7 +45,8 @@ def score_niah(task_dir: Path, *, prediction_dir: Path, out: Path) -> dict[str, 
     whose predictions stop early (``evaluate.max_examples``) is scored as far as they go.
 
     Raises:
-        SparseBalanceError: A file is missing or wrong, or predictions belong to other examples.
+        SparseBalanceError: A file is missing or wrong, predictions belong to other examples, or
+            their prompts were truncated.
     """
     grid = _grid(_example_scores(task_dir, prediction_dir))
     summary = {
@@ -69,9 +70,11 @@ def heat_map(grid: Grid) -> "Figure":
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"font.size": 9, "figure.constrained_layout.use": True}):
-        figure = Figure(figsize=(max(4.0, 0.5 * len(grid.lengths) + 2.0), 3.6))
-        axes = figure.add_subplot()
         cells = [[math.nan if score is None else score for score in line] for line in grid.scores]
+        width, height = (0.5, 0.3) if _is_written(grid) else (0.25, 0.18)  # inches for a cell
+        size = (max(4.0, width * len(grid.lengths) + 2), max(2.5, height * len(cells) + 1))
+        figure = Figure(figsize=size)
+        axes = figure.add_subplot()
         image = axes.imshow(cells, vmin=0, vmax=100, cmap="cividis", aspect="auto")
         _label(axes, grid)
         figure.colorbar(image, label="answers found, %")
@@ -84,7 +87,7 @@ def _label(axes: "Axes", grid: Grid) -> None:
     axes.set_yticks(lines, [f"{depth:g}" for depth in grid.depths_percent])
     axes.set_xlabel("length, tokens")
     axes.set_ylabel("depth of the fact, %")
-    if len(columns) * len(lines) > _MOST_WRITTEN_CELLS:
+    if not _is_written(grid):
         return
     for line in lines:
         for column in columns:
@@ -94,12 +97,17 @@ def _label(axes: "Axes", grid: Grid) -> None:
                 axes.text(column, line, f"{score:.0f}", ha="center", va="center", color=colour)
 
 
+def _is_written(grid: Grid) -> bool:
+    return len(grid.lengths) * len(grid.depths_percent) <= _MOST_WRITTEN_CELLS
+
+
 def _example_scores(task_dir: Path, prediction_dir: Path) -> dict[tuple[float, int], list[float]]:
     tasks = {k: v for k, v in read_descriptions(task_dir).items() if v.category == "niah"}
     if not tasks:
         raise SparseBalanceError(
             f"{task_dir / FILE}: no niah task in it. give the folder that make_niah wrote."
         )
+    refuse_truncated(prediction_dir, tasks)
     cells: dict[tuple[float, int], list[float]] = {}
     for name, description in tasks.items():
         metric = find_metric(description.metric, place=f"{task_dir / FILE}: {name}")

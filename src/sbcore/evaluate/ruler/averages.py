@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sbcore.artifacts import read_json, write_json
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.niah.folder import refuse_truncated
 from sbcore.evaluate.ruler.tasks import split_name
 
 
@@ -50,12 +51,15 @@ def write_ruler_scores(eval_dir: Path) -> RulerScores:
     """Writes ``ruler.json`` beside the ``result.json`` of an evaluation, returns its content.
 
     Raises:
-        SparseBalanceError: There is no result, or no task of RULER in it.
+        SparseBalanceError: There is no result, no task of RULER in it, or its prompts were
+            truncated.
     """
     path = eval_dir / "result.json"
-    summary = ruler_scores(read_json(path)["scores"])
+    result = read_json(path)
+    summary = ruler_scores(result["scores"])
     if not summary.tasks:
         raise SparseBalanceError(f"{path}: no RULER task in it. evaluate a folder of make_ruler.")
+    refuse_truncated(eval_dir, filter(split_name, result["scores"]))
     write_json(eval_dir / "ruler.json", asdict(summary))
     return summary
 

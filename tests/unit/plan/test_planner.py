@@ -107,6 +107,15 @@ def test_every_variant_sees_the_same_global_batches(inputs: dict[str, Path]) -> 
     assert seen[0] == seen[1]
 
 
+def test_another_number_of_ranks_sees_the_same_global_batches(inputs: dict[str, Path]) -> None:
+    seen = []
+    for num_ranks in (2, 5):
+        plan_variant(stage(num_ranks=num_ranks), **inputs)
+        plan = PlanFile(inputs["out"] / "plan.parquet", index=inputs["index"])
+        seen.append([sorted(plan.step(i).sample_ids.tolist()) for i in range(plan.num_steps)])
+    assert seen[0] == seen[1]
+
+
 def test_the_summary_adds_up(inputs: dict[str, Path]) -> None:
     returned = plan_variant(stage(), **inputs)
     summary = json.loads((inputs["out"] / "summary.json").read_text())

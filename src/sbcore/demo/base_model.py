@@ -17,9 +17,10 @@ from sbcore.artifacts import write_json
 from sbcore.config.stages import DemoStage
 from sbcore.data.tokenizers import load_tokenizer
 from sbcore.demo.base_batches import BaseBatch, draw_batches
-from sbcore.demo.dataset import make_text
+from sbcore.demo.corpus import read_corpus
 from sbcore.demo.folders import replace_folder_when_done
 from sbcore.demo.tasks import TASKS
+from sbcore.demo.text import Text
 from sbcore.model.build import shape_config
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def train_base(config: DemoStage, *, demo: Path, out: Path, progress: "Progress"
     tokenizer = load_tokenizer(demo / "tokenizer")
     model = _make_model(config, tokenizer)
     start = perf_counter()
-    steps = _train(model, config, progress)
+    text = Text(read_corpus(config.demo.corpus_bytes).training, tokenizer)
+    steps = _train(model, text, config, progress)
     counts = sum((step.counts for step in steps[-_AVERAGED_STEPS:]), torch.zeros(2, len(TASKS)))
     summary = {
         "num_steps": len(steps),
@@ -80,8 +82,9 @@ def _make_model(config: DemoStage, tokenizer: Any) -> "PreTrainedModel":
     return Qwen2ForCausalLM(shape)
 
 
-def _train(model: "PreTrainedModel", config: DemoStage, progress: "Progress") -> list[_Step]:
-    text = make_text(config.demo).training
+def _train(
+    model: "PreTrainedModel", text: Text, config: DemoStage, progress: "Progress"
+) -> list[_Step]:
     rng = np.random.default_rng([config.seed, len(TASKS) + 1])
     batches = draw_batches(text, config.demo.base_tokens_per_step, rng)
     optimizers = _make_optimizers(model)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 _LONGEST_LINE = 120  # characters; longer ones are tables, not text
+_EVALUATION_EVERY = 8  # of the files, one is kept for evaluation
 _LARGEST_SHARE = 16  # a file is at most 1/16 of the corpus, else one text would rule it
 
 
@@ -26,6 +27,16 @@ class Corpus:
     files: list[list[str]]
     digest: str
     python_version: str
+
+    @property
+    def training(self) -> list[list[str]]:
+        """The files that training text is taken from."""
+        return [file for i, file in enumerate(self.files) if i % _EVALUATION_EVERY != 0]
+
+    @property
+    def evaluation(self) -> list[list[str]]:
+        """The files kept for evaluation."""
+        return [file for i, file in enumerate(self.files) if i % _EVALUATION_EVERY == 0]
 
     @property
     def num_bytes(self) -> int:

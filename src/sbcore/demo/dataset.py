@@ -5,7 +5,6 @@ Real text comes from the standard library, so the bytes also depend on the Pytho
 """
 
 import json
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from sbcore.artifacts import replace_when_done, write_json
-from sbcore.config.data import DemoConfig
 from sbcore.config.stages import DemoStage
-from sbcore.demo.corpus import Corpus, read_corpus
+from sbcore.demo.corpus import read_corpus
 from sbcore.demo.evaluation import write_tasks
 from sbcore.demo.folders import replace_folder_when_done
 from sbcore.demo.lengths import draw_lengths
@@ -30,27 +28,23 @@ if TYPE_CHECKING:
 
 _QUESTION_SHARE = (1 / 16, 1 / 2)  # of a training sample's tokens, each octave as likely
 _TOKENS_PER_QUESTION = 3  # question, value, end
-_EVALUATION_EVERY = 8  # of the source files, one is kept for evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class DemoText:
-    """The corpus in two parts that share no file, and the tokenizer trained on the first."""
-
-    corpus: Corpus
-    tokenizer: Any
-    training: Text
-    evaluation: Text
 
 
 def make_demo(config: DemoStage, *, out: Path, progress: "Progress") -> dict[str, Any]:
     """Writes train.jsonl, tokenizer/, tasks/ and summary.json to out; returns the summary."""
     demo = config.demo
     task = progress.add_task("make demo data", total=demo.num_samples)
-    text = make_text(demo)
+    corpus = read_corpus(demo.corpus_bytes)
+    tokenizer = train_tokenizer(
+        chain.from_iterable(corpus.training),
+        vocab_size=demo.vocab_size,
+        max_tokens=demo.lengths.max_tokens,
+    )
     with replace_folder_when_done(out / "tokenizer") as folder:
-        text.tokenizer.save_pretrained(folder)
-    chance = write_tasks(demo, seed=config.seed, text=text.evaluation, out=out / "tasks")
+        tokenizer.save_pretrained(folder)
+    kept = Text(corpus.evaluation, tokenizer)
+    chance = write_tasks(demo, seed=config.seed, text=kept, out=out / "tasks")
+    text = Text(corpus.training, tokenizer)
     rng = np.random.default_rng([config.seed, 0])
     lengths = draw_lengths(demo.lengths, demo.num_samples, rng)
     names = rng.choice(list(TASKS), demo.num_samples)
@@ -59,7 +53,7 @@ def make_demo(config: DemoStage, *, out: Path, progress: "Progress") -> dict[str
         path.open("w", encoding="utf-8") as file,
     ):
         for name, length in zip(names, lengths.tolist(), strict=True):
-            script = training_script(name, length, text.training, rng)
+            script = _training_script(name, length, text, rng)
             file.write(json.dumps({"messages": script.messages()}) + "\n")
             progress.advance(task)
     summary = {
@@ -70,29 +64,16 @@ def make_demo(config: DemoStage, *, out: Path, progress: "Progress") -> dict[str
         "max_tokens": int(lengths.max()),
         "num_samples_by_task": {name: int((names == name).sum()) for name in TASKS},
         "chance": chance,
-        "vocab_size": len(text.tokenizer),
-        "corpus_bytes": text.corpus.num_bytes,
-        "corpus_digest": text.corpus.digest,
-        "python_version": text.corpus.python_version,
+        "vocab_size": len(tokenizer),
+        "corpus_bytes": corpus.num_bytes,
+        "corpus_digest": corpus.digest,
+        "python_version": corpus.python_version,
     }
     write_json(out / "summary.json", summary)
     return summary
 
 
-def make_text(config: DemoConfig) -> DemoText:
-    """Returns the demo's text and tokenizer, equal on each call."""
-    corpus = read_corpus(config.corpus_bytes)
-    kept = [file for i, file in enumerate(corpus.files) if i % _EVALUATION_EVERY == 0]
-    rest = [file for i, file in enumerate(corpus.files) if i % _EVALUATION_EVERY != 0]
-    tokenizer = train_tokenizer(
-        chain.from_iterable(rest),
-        vocab_size=config.vocab_size,
-        max_tokens=config.lengths.max_tokens,
-    )
-    return DemoText(corpus, tokenizer, Text(rest, tokenizer), Text(kept, tokenizer))
-
-
-def training_script(name: str, num_tokens: int, text: Text, rng: Generator) -> Script:
+def _training_script(name: str, num_tokens: int, text: Text, rng: Generator) -> Script:
     """Returns a sample of the task; its share of questions varies."""
     share = np.exp(rng.uniform(*np.log(_QUESTION_SHARE)))
     num_questions = max(1, int(num_tokens * share) // _TOKENS_PER_QUESTION)

@@ -4,12 +4,13 @@ Each function makes a script of an exact length with a given number of questions
 if there is less room): many in training, where every answer is supervised, one in evaluation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
+from sbcore.demo.layout import add_round, between, one_round, share
 from sbcore.demo.script import Exchange, Script
 from sbcore.demo.text import Piece, Text
 from sbcore.demo.words import FACTS, LABEL_QUESTIONS, NUM_KEYS, NUM_VALUES, QUESTIONS, VALUES
@@ -31,20 +32,20 @@ class DemoTask:
 
 def recall(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
     """Up to 16 facts scattered in the text, in one to four rounds of text and questions."""
-    num_keys = _between(2, min(NUM_KEYS, num_tokens // 8), rng)
+    num_keys = between(2, min(NUM_KEYS, num_tokens // 8), rng)
     keys, values = rng.permutation(NUM_KEYS)[:num_keys], rng.integers(NUM_VALUES, size=num_keys)
     rounds = min(int(rng.integers(1, 5)), num_questions, num_keys)
     script = Script()
     for part in range(rounds):
         known = num_keys * (part + 1) // rounds
         new = range(num_keys * part // rounds, known)
-        _round(
+        add_round(
             script,
-            _share(num_tokens, part, rounds),
+            share(num_tokens, part, rounds),
             facts=[FACTS[keys[i]][values[i]] for i in new],
             asked=[
                 (QUESTIONS[keys[i]], [VALUES[values[i]]])
-                for i in rng.integers(known, size=_share(num_questions, part, rounds))
+                for i in rng.integers(known, size=share(num_questions, part, rounds))
             ],
             text=text,
             rng=rng,
@@ -66,7 +67,7 @@ def multi_value(num_tokens: int, num_questions: int, text: Text, rng: Generator)
         (QUESTIONS[keys[i]], [VALUES[value] for value in values[i]])
         for i in rng.permutation(num_keys)[:num_questions]
     ]
-    return _one_round(num_tokens, facts, asked, text, rng)
+    return one_round(num_tokens, facts, asked, text, rng)
 
 
 def needle(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
@@ -76,7 +77,7 @@ def needle(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> S
     order = np.concatenate([rng.permutation(num_keys), rng.permutation(num_keys)])
     asked = [(QUESTIONS[keys[i]], [VALUES[values[i]]]) for i in order[:num_questions]]
     facts = [FACTS[key][value] for key, value in zip(keys, values, strict=True)]
-    return _one_round(num_tokens, facts, asked, text, rng)
+    return one_round(num_tokens, facts, asked, text, rng)
 
 
 def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
@@ -96,7 +97,7 @@ def few_shot(num_tokens: int, num_questions: int, text: Text, rng: Generator) ->
         (LABEL_QUESTIONS[keys[i]], [VALUES[labels[i]]])
         for i in rng.permutation(num_classes)[:num_questions]
     ]
-    return _one_round(num_tokens, facts, asked, text, rng)
+    return one_round(num_tokens, facts, asked, text, rng)
 
 
 def next_line(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
@@ -133,50 +134,6 @@ TASKS = {
 _TOKENS_PER_LINE = 192  # of next_line: its loss is high and stays so, it must not rule the mean
 _SHORTEST_ANSWER = 8  # characters of next_line; a bracket alone says nothing
 
-Asked = Sequence[tuple[str, list[str]]]
-
-
-def _one_round(
-    num_tokens: int, facts: list[str], asked: Asked, text: Text, rng: Generator
-) -> Script:
-    script = Script()
-    _round(script, num_tokens, facts=facts, asked=asked, text=text, rng=rng)
-    return script
-
-
-def _round(
-    script: Script,
-    num_tokens: int,
-    *,
-    facts: Sequence[str],
-    asked: Asked,
-    text: Text,
-    rng: Generator,
-) -> None:
-    """Adds num_tokens: text with the facts in it, then as many of the questions as fit."""
-    words, left = text.words, num_tokens - len(facts)
-    exchanges: list[Exchange] = []
-    for question, answer in asked:
-        exchange = Exchange((words[question],), tuple(words[word] for word in answer))
-        if exchange.num_tokens > left:
-            break
-        exchanges.append(exchange)
-        left -= exchange.num_tokens
-    script.tell(_scatter([words[fact] for fact in facts], text.lines(left, rng), rng))
-    script.ask(exchanges)
-
-
-def _scatter(facts: Sequence[Piece], lines: list[Piece], rng: Generator) -> list[Piece]:
-    """Returns the lines with the facts between them, in random order and places."""
-    mixed: list[Piece] = []
-    places = np.sort(rng.integers(len(lines) + 1, size=len(facts)))
-    order = rng.permutation(len(facts))
-    start = 0
-    for place, fact in zip(places, order, strict=True):
-        mixed += [*lines[start:place], facts[fact]]
-        start = place
-    return mixed + lines[start:]
-
 
 def _lines_that_tell(
     num_tokens: int, at_least: int, text: Text, rng: Generator
@@ -187,12 +144,3 @@ def _lines_that_tell(
         telling = [i for i, line in enumerate(lines) if len(line.text.strip()) >= _SHORTEST_ANSWER]
         if len(telling) >= at_least and telling[-1] == len(lines) - 1:
             return lines, telling
-
-
-def _between(low: int, high: int, rng: Generator) -> int:
-    """Returns a number from low to high, each octave as likely as the others."""
-    return round(float(np.exp(rng.uniform(np.log(low), np.log(max(low, high))))))
-
-
-def _share(total: int, part: int, parts: int) -> int:
-    return total * (part + 1) // parts - total * part // parts

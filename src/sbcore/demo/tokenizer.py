@@ -1,7 +1,6 @@
 """The demo's tokenizer: byte-pair encoding of the corpus, line by line, plus the demo's words."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from sbcore.demo.words import ALL_WORDS
@@ -52,8 +51,3 @@ def train_tokenizer(lines: Iterable[str], *, vocab_size: int, max_tokens: int) -
         model_max_length=max_tokens,
         clean_up_tokenization_spaces=False,
     )
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Writes a directory that AutoTokenizer loads offline."""
-    tokenizer.save_pretrained(folder)

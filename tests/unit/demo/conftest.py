@@ -1,7 +1,10 @@
 """A small demo: little text, few samples."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.progress import Progress
@@ -9,7 +12,10 @@ from rich.progress import Progress
 from sbcore.config.data import DemoConfig, LengthDistribution
 from sbcore.config.stages import DemoStage
 from sbcore.config.training import ModelShape
-from sbcore.demo.dataset import DemoText, make_demo, make_text
+from sbcore.demo.corpus import Corpus, read_corpus
+from sbcore.demo.dataset import make_demo
+from sbcore.demo.text import Text
+from sbcore.demo.tokenizer import train_tokenizer
 
 SMALL = DemoConfig(
     num_samples=40,
@@ -27,9 +33,21 @@ def stage(seed: int) -> DemoStage:
     return DemoStage(seed=seed, demo=SMALL, shape=ModelShape())
 
 
+@dataclass(frozen=True)
+class DemoText:
+    corpus: Corpus
+    tokenizer: Any
+    training: Text
+    evaluation: Text
+
+
 @pytest.fixture(scope="session")
 def demo_text() -> DemoText:
-    return make_text(SMALL)
+    corpus = read_corpus(SMALL.corpus_bytes)
+    lines = chain.from_iterable(corpus.training)
+    tokenizer = train_tokenizer(lines, vocab_size=SMALL.vocab_size, max_tokens=4096)
+    texts = (Text(files, tokenizer) for files in (corpus.training, corpus.evaluation))
+    return DemoText(corpus, tokenizer, *texts)
 
 
 @pytest.fixture(scope="session")

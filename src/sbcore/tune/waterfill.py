@@ -7,8 +7,9 @@ the order in which they cost the barrier least (tune/levels.py), until coverage 
 the barrier nothing is raised as far as p allows. Beyond the paper (arXiv 2604.13847), whose anchor
 gives all sequences of a load one budget and lets the sum of coverage fall.
 
-What it gives up: budgets inside concave stretches of a curve, so up to one raise per load and
-floor; and it knows sequences only by their length bucket, as the coverage model does.
+What it gives up: budgets below the concave front of a curve, so it may end one raise per
+micro-batch of a rank above the least time; and it knows sequences by their length bucket only, as
+the coverage model does. 1 ms for 16 sequences of 24 layers, 6-19 ms for 256.
 """
 
 from dataclasses import dataclass

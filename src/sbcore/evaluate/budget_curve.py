@@ -6,20 +6,34 @@ killed run goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sbcore.artifacts import replace_when_done, write_json
 from sbcore.config.stages import EvaluateStage
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.prompts import PromptStyle
+from sbcore.evaluate.rows import PredictionRow, read_rows
 from sbcore.evaluate.run import evaluate
+from sbcore.evaluate.scoring import score_rows
+from sbcore.evaluate.task_folder import LoadedTask, load_tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FULL = "full"
+_NUM_RESAMPLES = 2000
 _SHARED = ("chance", "metrics", "num_examples", "truncation_tokens", "prompt_style")
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    top_k: int | None
+    result: dict[str, Any]
+    examples: dict[str, list[float]]
 
 
 def doubling_budgets(max_prompt_tokens: int, *, block_size: int) -> list[int]:
@@ -42,25 +56,29 @@ def score_budgets(
 
     ``top_k`` are the budgets in blocks; full attention is always added. The configuration's own
     top_k is the one the model was trained with, marked in the figure if the variant is sparse.
+    ``difference_to_full`` holds 95 % intervals of paired differences, in points; ``enough_top_k``
+    for each task the smallest budget from which on it is not distinguishably below full attention.
 
     Raises:
         SparseBalanceError: The budgets, the model, the tokenizer or the tasks are wrong.
     """
     if not top_k or min(top_k) < 1:
         raise SparseBalanceError(f"top_k = {list(top_k)}: give budgets in blocks, from 1 on.")
-    budgets: list[int | None] = [*sorted(set(top_k)), None]
-    results = [
-        evaluate(
+    settings = config.evaluate
+    tasks = load_tasks(task_dir, settings.tasks, max_examples=settings.max_examples)
+    points = []
+    for budget in [*sorted(set(top_k)), None]:
+        folder = out / (FULL if budget is None else f"top_k_{budget}")
+        result = evaluate(
             at_budget(config, budget),
             model_dir=model_dir,
             tokenizer_dir=tokenizer_dir,
             task_dir=task_dir,
-            out=out / (FULL if budget is None else f"top_k_{budget}"),
+            out=folder,
             prompt_style=prompt_style,
         )
-        for budget in budgets
-    ]
-    summary = _summarize(config, budgets, results)
+        points.append(_Point(budget, result, _example_scores(tasks, folder)))
+    summary = _summarize(config, points)
     write_json(out / "budget_curve.json", summary)
     figure = draw_curve(summary)
     with replace_when_done(out / "budget_curve.png") as part:
@@ -102,22 +120,62 @@ def draw_curve(summary: Mapping[str, Any]) -> "Figure":
     return figure
 
 
-def _summarize(
-    config: EvaluateStage, budgets: Sequence[int | None], results: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    block_size, full = config.attention.block_size, results[-1]
+def _example_scores(tasks: Sequence[LoadedTask], folder: Path) -> dict[str, list[float]]:
+    scores = {}
+    for loaded in tasks:
+        path = folder / f"{loaded.task.name}.jsonl"
+        rows = read_rows(path, PredictionRow)
+        scores[loaded.task.name] = [score_rows(loaded.task, [row], path).score for row in rows]
+    return scores
+
+
+def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any]:
+    block_size, full = config.attention.block_size, points[-1]
+    budgets = [
+        {
+            "top_k": point.top_k,
+            "budget_tokens": None if point.top_k is None else point.top_k * block_size,
+            "scores": point.result["scores"],
+            "score_mean": point.result["score_mean"],
+            "difference_to_full": {
+                task: paired_interval(scores, full.examples[task])
+                for task, scores in point.examples.items()
+            },
+        }
+        for point in points
+    ]
     return {
         "variant": config.variant,
         "block_size": block_size,
         "trained_top_k": config.attention.top_k if config.kind == "sparse" else None,
-        "budgets": [
-            {
-                "top_k": top_k,
-                "budget_tokens": None if top_k is None else top_k * block_size,
-                "scores": result["scores"],
-                "score_mean": result["score_mean"],
-            }
-            for top_k, result in zip(budgets, results, strict=True)
-        ],
-        **{key: full[key] for key in _SHARED},
+        "budgets": budgets,
+        "enough_top_k": {task: enough_top_k(budgets, task) for task in full.examples},
+        **{key: full.result[key] for key in _SHARED},
     }
+
+
+def paired_interval(scores: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Returns low and high end of the 95 % interval of the mean difference, by paired bootstrap.
+
+    Both are scores of the same examples in the same order. Resampling has a fixed seed.
+    """
+    differences = np.subtract(scores, others)
+    picks = np.random.default_rng(0).integers(
+        len(differences), size=(_NUM_RESAMPLES, len(differences))
+    )
+    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
+    return [round(float(low), 2), round(float(high), 2)]
+
+
+def enough_top_k(budgets: Sequence[Mapping[str, Any]], task: str) -> int | None:
+    """Returns the smallest budget that is not distinguishable from full attention, or None.
+
+    No larger one is distinguishably below it either. Few examples tell little apart, so read it
+    together with their number.
+    """
+    enough = None
+    for point in reversed(budgets[:-1]):
+        if point["difference_to_full"][task][1] < 0:
+            break
+        enough = point["top_k"]
+    return enough

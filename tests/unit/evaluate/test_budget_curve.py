@@ -2,10 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.budget_curve import at_budget, doubling_budgets, draw_curve, score_budgets
+from sbcore.evaluate.budget_curve import (
+    at_budget,
+    doubling_budgets,
+    draw_curve,
+    enough_top_k,
+    paired_interval,
+    score_budgets,
+)
 from sbcore.evaluate.run import evaluate
 
 
@@ -78,6 +86,36 @@ def test_budgets_that_are_none(folders, make_config, tmp_path, top_k):
     with pytest.raises(SparseBalanceError, match="top_k"):
         score_budgets(make_config(), **folders, out=tmp_path / "out", top_k=top_k)
     assert not (tmp_path / "out").exists()
+
+
+def test_differences_are_paired(curve):
+    one, eight, full = (point["difference_to_full"]["first"] for point in curve["budgets"])
+    assert eight == full == [0, 0]
+    assert one[0] <= one[1]
+    assert curve["enough_top_k"]["first"] in (1, 8)
+
+
+def test_intervals_by_bootstrap():
+    rng = np.random.default_rng(1)
+    full = rng.integers(0, 2, 400) * 100.0
+    worse = np.where(rng.random(400) < 0.2, 0.0, full)  # loses about every fifth right answer
+    low, high = paired_interval(worse, full)
+    mean, error = (worse - full).mean(), (worse - full).std() / 20
+    assert low == pytest.approx(mean - 1.96 * error, abs=0.5)
+    assert high == pytest.approx(mean + 1.96 * error, abs=0.5)
+    assert high < 0
+    assert paired_interval(full, full) == [0, 0]
+
+
+def test_enough_is_where_all_larger_budgets_keep_up():
+    def point(top_k, low, high):
+        return {"top_k": top_k, "difference_to_full": {"recall": [low, high]}}
+
+    full = point(None, 0, 0)
+    rising = [point(1, -9, 0.1), point(2, -9, -1), point(4, -2, 1), point(8, -1, 1), full]
+    assert enough_top_k(rising, "recall") == 4
+    assert enough_top_k([point(1, -9, -1), full], "recall") is None
+    assert enough_top_k([full], "recall") is None
 
 
 def test_figure_has_a_line_for_each_task():

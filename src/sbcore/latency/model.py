@@ -41,6 +41,10 @@ class TableLatencyModel:
                 a device is named, of another device.
         """
         head = read_json(folder / HEADER)
+        if not isinstance(head, dict) or not isinstance(head.get("num_layers"), int):
+            raise SparseBalanceError(
+                f"{folder / HEADER}: num_layers: missing. rerun the stage profile-latency."
+            )
         asked = {"block_size": block_size} | ({"device": device} if device is not None else {})
         for key, value in asked.items():
             if head.get(key) != value:

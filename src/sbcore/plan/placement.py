@@ -4,51 +4,14 @@ R ranks, M micro-batches per rank. A layout is ``[rank][m] -> sequences``; None 
 sequences do not fit into so few micro-batches.
 """
 
-from heapq import heappop, heappush
 from itertools import chain
 
-from sbcore.plan.caps import OpenMicroBatches, pack_best_fit
+from sbcore.plan.caps import pack_best_fit
+from sbcore.plan.filling import fill_emptiest
 from sbcore.plan.workload import Workload, longest_first, summed
 from sbcore.types import Barrier, Topology
 
 Layout = list[list[list[int]]]
-
-
-def fill_emptiest(
-    workload: Workload, order: list[int], *, num_groups: int, per_group: int, level: float
-) -> tuple[list[list[int]], list[int]]:
-    """Returns the micro-batches of all groups, and what found no place.
-
-    Each sequence joins the group with the least cost that has a fitting micro-batch, there the
-    emptiest one (LPT). It is left out when no micro-batch fits or the group would pass `level`.
-    """
-    opened = OpenMicroBatches(num_groups * per_group, workload.lengths, workload.topology)
-    sums = [0.0] * (num_groups * per_group)
-    heap = [(0.0, group) for group in range(num_groups)]
-    left: list[int] = []
-    for sequence in order:
-        cost = workload.costs[sequence]
-        passed = []
-        while heap:
-            load, group = heappop(heap)
-            own = range(group * per_group, (group + 1) * per_group)
-            fitting = [b for b in own if opened.fits(b, sequence)]
-            if fitting and load + cost <= level:
-                chosen = min(fitting, key=sums.__getitem__)
-                opened.add(chosen, sequence)
-                sums[chosen] += cost
-                heappush(heap, (load + cost, group))
-                break
-            if not all(opened.is_full(b) for b in own):
-                passed.append((load, group))
-            if load + cost > level:  # the others are no emptier
-                left.append(sequence)
-                break
-        else:
-            left.append(sequence)
-        for entry in passed:
-            heappush(heap, entry)
-    return opened.members, left
 
 
 def onto_ranks(workload: Workload, num_micro_batches: int) -> Layout | None:

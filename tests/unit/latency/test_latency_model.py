@@ -192,6 +192,13 @@ def test_a_broken_table_is_refused_in_one_line(tmp_path: Path, name: str) -> Non
     assert "rerun the stage profile-latency" in str(caught.value)
 
 
+def test_a_header_without_layers_is_refused(tmp_path: Path) -> None:
+    folder = write_profile(tmp_path)
+    write_json(folder / HEADER, {"device": "test", "block_size": BLOCK_SIZE})
+    with pytest.raises(SparseBalanceError, match="num_layers: missing"):
+        TableLatencyModel.read(folder, block_size=BLOCK_SIZE)
+
+
 def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
     folder = write_profile(tmp_path)
     table = pq.read_table(folder / TABLE)

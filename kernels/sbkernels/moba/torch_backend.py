@@ -11,7 +11,7 @@ B blocks of a sequence, C tokens in a block, W ranks kept.
 
 import torch
 
-from sbkernels.moba.coverage import sequence_coverage
+from sbkernels.moba.coverage import pack_coverage
 from sbkernels.moba.dense import allowed_keys, attend_dense, attend_dense_masked
 from sbkernels.moba.ranking import rank_blocks
 from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
@@ -61,13 +61,14 @@ def cover(
     """Returns the coverage curve, float32 [N, len(ladder)]."""
     del max_seqlen  # the boundaries say it
     lengths = cu_seqlens.diff().tolist()
-    curves = [
-        sequence_coverage(
-            queries, keys, block_size=block_size, ladder=ladder, row_stride=row_stride
-        )
-        for queries, keys in zip(q.split(lengths), k.split(lengths), strict=True)
-    ]
-    return torch.stack(curves).float()
+    curves = pack_coverage(
+        q.split(lengths),
+        k.split(lengths),
+        block_size=block_size,
+        ladder=ladder,
+        row_stride=row_stride,
+    )
+    return curves.float()
 
 
 def attend(

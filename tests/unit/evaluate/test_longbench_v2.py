@@ -92,6 +92,7 @@ def test_json_lines_are_read_too(source, loaded, tmp_path):
     [
         ("The correct answer is (B).", "B"),
         ("Well. **The correct answer is (C)** since", "C"),
+        ("The correct answer is **(C)**", "C"),
         ("The correct answer is D", "D"),
         ("The correct answer is A. No: The correct answer is (B)", "B"),
         ("The correct answer is (A) or The correct answer is (B)", "A"),

@@ -154,6 +154,7 @@ def test_variables_are_traced(made):
         values = assigned(row.context)
         assert values == dict.fromkeys(row.answers, number)
         assert len(values) == 5
+        assert len(re.findall(r"SET \w+ = \d+\.", row.context)) == 1  # a chain, not a star
         shown = assigned(row.example)
         assert row.example.endswith(" ".join(f"{name}," for name in shown)[:-1] + ".")
         assert not set(shown) & set(values)
@@ -308,7 +309,6 @@ def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_
         tokenizer_dir=tokenizer_dir,
         task_dir=make(),
         out=tmp_path / "eval",
-        prompt_style="chat",
     )
     assert list(result["scores"]) == names
     assert result["num_truncated"] == dict.fromkeys(names, 0)

@@ -57,17 +57,15 @@ class PromptFitter:
         return found.row | {"length": found.length, "max_seq_length": self.max_seq_length}
 
     def _fill(self, build: Callable[[int], Row], least: _Sized) -> _Sized:
-        fits, too_long = least, None
+        fits, other = least, least
         probe = max(self.guess, least.num_units + 1)
         while probe > fits.num_units:
             tried = self._sized(build, probe)
-            if tried.length <= self.max_seq_length:
-                fits = tried
+            if tried.length > self.max_seq_length:
+                other = tried
             else:
-                too_long = tried
-            probe = self._next(fits, least if too_long is None else too_long)
-            if too_long is not None:
-                probe = min(probe, too_long.num_units - 1)
+                fits = tried
+            probe = self._next(fits, other)
         return fits
 
     def _next(self, fits: _Sized, other: _Sized) -> int:

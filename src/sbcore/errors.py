@@ -1,7 +1,7 @@
 """The one error type that users see: one line that says where, what, and what to do."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class SparseBalanceError(ValueError):

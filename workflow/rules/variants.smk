@@ -79,12 +79,10 @@ rule evaluate_variant:
     resources:
         gpu=min(NUM_GPUS, 1),
     params:
-        prompt_style="chat" if CONFIG.evaluate.longbench else "plain",
         out=subpath(output.result, parent=True),
         tracking=TRACKING,
         code=code_digest("sbcore.evaluate.run"),
     shell:
         "sb evaluate --config {input.config} --model {input.model}"
-        " --tokenizer {input.tokenizer} --tasks {input.tasks}"
-        " --prompt-style {params.prompt_style} --out {params.out}"
+        " --tokenizer {input.tokenizer} --tasks {input.tasks} --out {params.out}"
         " --tracking {params.tracking} 2>&1 | tee {log}"

@@ -1,7 +1,7 @@
 """The command that scores: a model's answers, or predictions that lie there already."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,9 @@ from sbcore.errors import SparseBalanceError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sbcore.config.stages import EvaluateStage
     from sbcore.tracking import Tracker
 
 _Folder = Path | None
-_PromptStyle = Literal["chat", "plain"]
 
 
 def evaluate(
@@ -29,10 +27,6 @@ def evaluate(
     model: Annotated[_Folder, typer.Option(help="Hugging Face model directory.")] = None,
     tokenizer: Annotated[_Folder, typer.Option(help="Tokenizer directory.")] = None,
     tasks: Annotated[_Folder, typer.Option(help="LongBench folder, or the demo's tasks.")] = None,
-    prompt_style: Annotated[
-        _PromptStyle,
-        typer.Option(help="chat: through the chat template where a task asks; or plain."),
-    ] = "plain",
     out: Annotated[_Folder, typer.Option(help="Folder to write to.")] = None,
     tracking: TrackingFile = None,
 ) -> None:
@@ -46,7 +40,6 @@ def evaluate(
         tokenizer=_required("tokenizer", tokenizer),
         tasks=_required("tasks", tasks),
         out=_required("out", out),
-        prompt_style=prompt_style,
         tracking=tracking,
     )
 
@@ -71,7 +64,6 @@ def _evaluate_model(
     tokenizer: Path,
     tasks: Path,
     out: Path,
-    prompt_style: _PromptStyle,
     tracking: Path | None,
 ) -> None:
     from sbcore.config.load import load_stage
@@ -82,21 +74,15 @@ def _evaluate_model(
     def work(_: "Progress", __: "Tracker") -> Outcome:
         from sbcore.device import choose_device, device_name
         from sbcore.evaluate.run import evaluate as run
+        from sbcore.train.finish import backend_name
 
-        result = run(
-            settings,
-            model_dir=model,
-            tokenizer_dir=tokenizer,
-            task_dir=tasks,
-            out=out,
-            prompt_style=prompt_style,
-        )
+        result = run(settings, model_dir=model, tokenizer_dir=tokenizer, task_dir=tasks, out=out)
         device = choose_device(settings.device, num_ranks=1, local_rank=0)
         scores = {f"scores/{task}": score for task, score in result["scores"].items()}
         return Outcome(
             f"mean score {result['score_mean']:.1f} over {len(scores)} tasks",
             device=device_name(device),
-            backend=_backend(settings, device.type),
+            backend=backend_name(settings.kind, settings.attention, device.type),
             metrics={**scores, "score_mean": result["score_mean"]},
             artifacts=(out / "result.json",),
         )
@@ -104,14 +90,6 @@ def _evaluate_model(
     inputs = {"model": model, "tasks": tasks}
     stage = Stage("evaluate", settings.variant, inputs, out / "manifest.json", tracking)
     run_stage(stage, settings, work)
-
-
-def _backend(settings: "EvaluateStage", device_type: str) -> str:
-    """Returns the attention that really ran."""
-    if settings.kind == "dense":
-        return "sdpa"
-    automatic = "triton" if device_type == "cuda" else "torch"
-    return automatic if settings.attention.backend == "auto" else settings.attention.backend
 
 
 COMMANDS = (evaluate,)

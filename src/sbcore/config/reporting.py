@@ -13,7 +13,11 @@ class EvaluateConfig(Section):
     tasks: list[str] = ["recall", "multi_value", "needle", "few_shot", "next_line"]
     """Names from the demo's tasks or LongBench's."""
     longbench: str | None = None
-    """A LongBench folder as its authors ship it; null = the demo's own tasks."""
+    """A LongBench folder as its authors ship it, or one that describes its tasks in a tasks.json;
+    null = the demo's own tasks."""
+    prompt_style: Literal["plain", "chat"] = "plain"
+    """chat: tasks that ask for it go through the tokenizer's chat template, as instruction-tuned
+    models want; plain: none does, as base models are asked."""
     max_prompt_tokens: PositiveInt = 4096
     """Longer prompts lose their middle."""
     batch_size: PositiveInt = 8

@@ -16,7 +16,7 @@ from sbcore.config.stages import EvaluateStage
 from sbcore.evaluate.generate import Generator, equal_length_batches
 from sbcore.evaluate.loading import load_generator
 from sbcore.evaluate.predictions import PredictionFile
-from sbcore.evaluate.prompts import Prompt, PromptStyle, encode_prompt, fill_template
+from sbcore.evaluate.prompts import Prompt, encode_prompt, fill_template
 from sbcore.evaluate.result import TaskResult, score_predicted
 from sbcore.evaluate.task_folder import LoadedTask
 
@@ -32,7 +32,6 @@ class Answering:
     model_dir: Path
     tokenizer_dir: Path
     tokenizer: "PreTrainedTokenizerBase"
-    prompt_style: PromptStyle
     out: Path
 
     def finish(self, loaded: LoadedTask, on_progress: Callable[[int], None]) -> TaskResult:
@@ -75,7 +74,6 @@ class Answering:
             "settings": settings,
             "model": model,
             "tokenizer": tokenizer,
-            "prompt_style": self.prompt_style,
         }
 
     def _digest(self, loaded: LoadedTask) -> str:
@@ -88,7 +86,7 @@ class Answering:
             encode_prompt(
                 self.tokenizer,
                 fill_template(loaded.template, row, place=f"{loaded.path}: row {number}"),
-                chat=self.prompt_style == "chat" and loaded.task.chat,
+                chat=self.config.evaluate.prompt_style == "chat" and loaded.task.chat,
                 max_prompt_tokens=self.config.evaluate.max_prompt_tokens,
             )
             for number, row in enumerate(loaded.rows, start=1)

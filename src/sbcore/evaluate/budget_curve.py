@@ -15,7 +15,6 @@ import numpy as np
 from sbcore.artifacts import replace_when_done, write_json
 from sbcore.config.stages import EvaluateStage
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.prompts import PromptStyle
 from sbcore.evaluate.rows import PredictionRow, read_rows
 from sbcore.evaluate.run import evaluate
 from sbcore.evaluate.scoring import score_rows
@@ -49,7 +48,6 @@ def score_budgets(
     tokenizer_dir: Path,
     task_dir: Path,
     out: Path,
-    prompt_style: PromptStyle,
     top_k: Sequence[int],
 ) -> dict[str, Any]:
     """Writes ``budget_curve.json`` and ``.png`` to ``out``, returns the content of the former.
@@ -75,7 +73,6 @@ def score_budgets(
             tokenizer_dir=tokenizer_dir,
             task_dir=task_dir,
             out=folder,
-            prompt_style=prompt_style,
         )
         points.append(_Point(budget, result, _example_scores(tasks, folder)))
     summary = _summarize(config, points)

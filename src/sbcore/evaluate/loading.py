@@ -1,14 +1,14 @@
 """Loads what answers the prompts: the trained model with its attention, and its tokenizer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sbcore.config.stages import EvaluateStage
+from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.generate import Generator
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 
@@ -31,7 +31,7 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
     if needs_template and tokenizer.chat_template is None:
         raise SparseBalanceError(
             f"{folder}: the tokenizer has no chat template. add chat_template.jinja to the "
-            "directory, or ask with --prompt-style plain, as base models are asked."
+            "directory, or set evaluate.prompt_style to plain, as base models are asked."
         )
     return tokenizer
 
@@ -51,16 +51,6 @@ def load_generator(
     dtype = read_model_config(model_dir).dtype or torch.float32
     model = load_model(model_dir, dtype=dtype)
     set_default_attention(model, config.kind, config.attention)
-    model.to(_device(config.device))
+    model.to(choose_device(config.device, num_ranks=1, local_rank=0))
     model.eval()
     return Generator(model, tokenizer)
-
-
-def _device(asked: Literal["auto", "cpu", "cuda"]) -> "torch.device":
-    import torch
-
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise SparseBalanceError("device = cuda: no CUDA device here. use auto or cpu.")
-    if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(asked)

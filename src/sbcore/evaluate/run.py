@@ -19,7 +19,6 @@ from sbcore.config.stages import EvaluateStage
 from sbcore.evaluate.answering import Answering
 from sbcore.evaluate.descriptions import copy_descriptions
 from sbcore.evaluate.loading import load_tokenizer
-from sbcore.evaluate.prompts import PromptStyle
 from sbcore.evaluate.result import TaskResult, summarize
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
 
@@ -31,7 +30,6 @@ def evaluate(
     tokenizer_dir: Path,
     task_dir: Path,
     out: Path,
-    prompt_style: PromptStyle,
 ) -> dict[str, Any]:
     """Writes ``out/TASK.jsonl`` and ``out/result.json``, returns the content of the latter.
 
@@ -42,9 +40,9 @@ def evaluate(
     """
     settings = config.evaluate
     tasks = load_tasks(task_dir, settings.tasks, max_examples=settings.max_examples)
-    needs_template = prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
+    needs_template = settings.prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=needs_template)
-    answering = Answering(config, model_dir, tokenizer_dir, tokenizer, prompt_style, out)
+    answering = Answering(config, model_dir, tokenizer_dir, tokenizer, out)
     out.mkdir(parents=True, exist_ok=True)
     copy_descriptions(task_dir, out)
     return _answer_all(answering, tasks)
@@ -77,7 +75,7 @@ def _write_result(
         results,
         num_tasks=num_tasks,
         max_prompt_tokens=answering.config.evaluate.max_prompt_tokens,
-        prompt_style=answering.prompt_style,
+        prompt_style=answering.config.evaluate.prompt_style,
     )
     write_json(answering.out / "result.json", summary)
     return summary

@@ -3,13 +3,14 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from sbcore.config.compute import AttentionConfig
 from sbcore.config.stages import TrainStage
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
@@ -78,7 +79,7 @@ def summarise(
         "overhead_pct": _share(measured, ("tune_ms", "plan_ms"), step_ms),
         "waiting_pct": _waiting_pct(measured, step_ms),
         "device": device_name(device),
-        "backend": backend_name(stage, device),
+        "backend": backend_name(stage.kind, stage.attention, device.type),
         "num_ranks": stage.topology.num_ranks,
         "barrier": str(stage.topology.barrier),
     }
@@ -93,12 +94,14 @@ def closing_line(summary: dict[str, Any]) -> str:
     )
 
 
-def backend_name(stage: TrainStage, device: torch.device) -> str:
+def backend_name(
+    kind: Literal["sparse", "dense"], attention: AttentionConfig, device_type: str
+) -> str:
     """Returns the attention that really runs."""
-    if stage.kind == "dense":
+    if kind == "dense":
         return "sdpa"
-    automatic = "triton" if device.type == "cuda" else "torch"
-    return automatic if stage.attention.backend == "auto" else stage.attention.backend
+    automatic = "triton" if device_type == "cuda" else "torch"
+    return automatic if attention.backend == "auto" else attention.backend
 
 
 def _waiting_pct(rows: Sequence[dict[str, Any]], step_ms: FloatArray) -> float:

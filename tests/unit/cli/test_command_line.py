@@ -45,7 +45,7 @@ def test_bad_input_is_a_line(
 def test_a_missing_option_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "evaluate", "--prompt-style", "plain") == 2
+    assert call(monkeypatch, "evaluate", "--out", "x") == 2
     assert capsys.readouterr().err.startswith("--config: missing.")
 
 

@@ -89,10 +89,12 @@ def task_dir(tmp_path):
 
 @pytest.fixture
 def make_config():
+    usual = {"tasks": ["first", "second"], "prompt_style": "chat"}
+
     def make(*, kind="dense", **values):
         return EvaluateStage(
             variant="v",
-            evaluate=EvaluateConfig(**{"tasks": ["first", "second"], **values}),
+            evaluate=EvaluateConfig(**(usual | values)),
             attention=AttentionConfig(block_size=4, top_k=2, backend="reference"),
             kind=kind,
             device="cpu",

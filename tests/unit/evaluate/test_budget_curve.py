@@ -23,7 +23,6 @@ def folders(model_dir, tokenizer_dir, task_dir):
         "model_dir": model_dir,
         "tokenizer_dir": tokenizer_dir,
         "task_dir": task_dir,
-        "prompt_style": "plain",
     }
 
 

@@ -22,7 +22,7 @@ FILES = ("first.jsonl", "second.jsonl", "result.json")
 def start(model_dir, tokenizer_dir, task_dir):
     def run(config, out, **changes):
         folders = {"model_dir": model_dir, "tokenizer_dir": tokenizer_dir, "task_dir": task_dir}
-        return evaluate(config, **(folders | changes), out=out, prompt_style="chat")
+        return evaluate(config, **(folders | changes), out=out)
 
     return run
 

@@ -225,12 +225,11 @@ def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
 def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_dir, tmp_path):
     folder = make(lengths=[900], max_new_tokens=4)
     evaluate(
-        make_config(tasks=["niah_900"]),
+        make_config(tasks=["niah_900"], prompt_style="plain"),
         model_dir=model_dir,
         tokenizer_dir=tokenizer_dir,
         task_dir=folder,
         out=tmp_path / "eval",
-        prompt_style="plain",
     )
     found = score_niah(folder, prediction_dir=tmp_path / "eval", out=tmp_path / "eval")
     assert found["num_examples"] == [[2]] * 5

@@ -20,6 +20,7 @@ def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict
     return {
         "format_version": FORMAT_VERSION,
         "device": device_name(device),
+        "device_type": device.type,
         "driver": _driver_version() if gpu else None,
         "threads": config.threads,
         "torch": versions["torch"],

@@ -106,22 +106,29 @@ def _measure(
     import torch
 
     from sbcore.latency.runs import ModelRuns
+    from sbcore.latency.sharded import sharded_alone
     from sbcore.latency.timing import Stopwatch
 
     runs = ModelRuns(model, config.attention, seed=_SEED)
     watch = Stopwatch(runs.device, warmup=config.latency.warmup, repeats=config.latency.repeats)
     task = progress.add_task("latency", total=len(grid))
     skipped = []
-    for point in grid:
-        if not journal.has(point):
-            try:
-                journal.add(watch.measure(point, runs.make(point)))
-            except torch.OutOfMemoryError:
-                if point.part not in _OPTIONAL:
-                    raise SparseBalanceError(_out_of_memory(point)) from None
-                skipped.append(asdict(point))
-            model.zero_grad(set_to_none=True)
-        progress.advance(task)
+
+    def measure(points: list[GridPoint]) -> None:
+        for point in points:
+            if not journal.has(point):
+                try:
+                    journal.add(watch.measure(point, runs.make(point)))
+                except torch.OutOfMemoryError:
+                    if point.part not in _OPTIONAL:
+                        raise SparseBalanceError(_out_of_memory(point)) from None
+                    skipped.append(asdict(point))
+                model.zero_grad(set_to_none=True)
+            progress.advance(task)
+
+    measure([point for point in grid if point.part != "floor"])
+    with sharded_alone(model, runs.device):  # last: the model stays sharded
+        measure([point for point in grid if point.part == "floor"])
     return skipped
 
 

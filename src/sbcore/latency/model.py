@@ -41,10 +41,11 @@ class TableLatencyModel:
                 a device is named, of another device.
         """
         head = read_json(folder / HEADER)
-        if not isinstance(head, dict) or not isinstance(head.get("num_layers"), int):
-            raise SparseBalanceError(
-                f"{folder / HEADER}: num_layers: missing. rerun the stage profile-latency."
-            )
+        for key in ("num_layers", "device_type"):
+            if not isinstance(head, dict) or key not in head:
+                raise SparseBalanceError(
+                    f"{folder / HEADER}: {key}: missing. rerun the stage profile-latency."
+                )
         asked = {"block_size": block_size} | ({"device": device} if device is not None else {})
         for key, value in asked.items():
             if head.get(key) != value:
@@ -54,7 +55,12 @@ class TableLatencyModel:
                 )
         try:
             points = read_points(folder / TABLE)
-            return fit_table(points, block_size=block_size, num_layers=head["num_layers"])
+            return fit_table(
+                points,
+                block_size=block_size,
+                num_layers=head["num_layers"],
+                device_type=head["device_type"],
+            )
         except ValueError as error:
             if isinstance(error, SparseBalanceError):
                 raise
@@ -90,9 +96,12 @@ class TableLatencyModel:
 
 
 def fit_table(
-    points: Sequence[MeasuredPoint], *, block_size: int, num_layers: int
+    points: Sequence[MeasuredPoint], *, block_size: int, num_layers: int, device_type: str
 ) -> TableLatencyModel:
     """Returns the model through the points that are not held out.
+
+    What a tiny micro-batch takes beyond its work and constant is the host's. On a GPU it hides
+    behind longer work and is a floor; on a CPU it comes on top of all work and joins the constant.
 
     Raises ValueError when a part is missing or the grid is too small to interpolate.
     """
@@ -105,7 +114,7 @@ def fit_table(
     floors = [point.median_ms for point in fitted if point.part == "floor"]
     if not floors:
         raise ValueError("part = floor: missing")
-    return TableLatencyModel(
+    model = TableLatencyModel(
         surface=fit_surface(attention, block_size=block_size),
         num_layers=num_layers,
         floor_ms=max(floors[0] - constant, 0.0),
@@ -113,6 +122,11 @@ def fit_table(
         ms_per_token=per_token,
         call_ms=call_ms,
     )
+    if device_type != "cpu":
+        return model
+    block, own = np.array([block_size]), np.array([1])
+    host = max(model.floor_ms - float(model.predict(block, own)[0]), 0.0)
+    return replace(model, floor_ms=0.0, constant_ms=constant + host)
 
 
 def call_overhead(points: Sequence[MeasuredPoint]) -> float:

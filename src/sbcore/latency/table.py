@@ -1,8 +1,8 @@
 """The file of measured points, ``latency.parquet`` with ``latency.json`` beside it.
 
 Parts: ``attention`` is one layer's attention with its selection; ``linear`` all the
-rest of the model by packed tokens (top_k 0); ``floor`` the whole model on one block of one
-sequence; ``optimizer`` one update (length 0); ``micro_batch`` the whole model on num_sequences
+rest of the model by packed tokens (top_k 0); ``floor`` the whole model, sharded, on one block of
+one sequence; ``optimizer`` one update (length 0); ``micro_batch`` the whole model on num_sequences
 packed sequences, always held out. Readable with numpy and pyarrow alone.
 """
 

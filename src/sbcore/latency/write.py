@@ -27,7 +27,12 @@ def write_profile(
     points = sorted(points, key=lambda p: (p.part, p.length, p.top_k, p.num_sequences))
     block_size = head["block_size"]
     try:
-        model = fit_table(points, block_size=block_size, num_layers=head["num_layers"])
+        model = fit_table(
+            points,
+            block_size=block_size,
+            num_layers=head["num_layers"],
+            device_type=head["device_type"],
+        )
     except ValueError as error:
         raise SparseBalanceError(f"latency: {error}. add points to the grid.") from None
     shares = sequence_shares(points, call_ms=model.call_ms)

@@ -151,7 +151,7 @@ def _write_profile(folder: Path) -> None:
     points = [MeasuredPoint(p, n, k, s, ms, ms, ms, 1, held_out=False) for p, n, k, s, ms in rows]
     folder.mkdir()
     write_points(folder / TABLE, points)
-    head = {"block_size": _BLOCK_SIZE, "num_layers": _LAYERS.num_layers, "device": "a formula"}
+    head = {"block_size": _BLOCK_SIZE, "num_layers": _LAYERS.num_layers, "device_type": "cuda"}
     write_json(folder / HEADER, head)
 
 

@@ -59,12 +59,13 @@ def write_profile(
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_points(folder / TABLE, all_points() if points is None else points)
-    write_json(folder / HEADER, {"device": device, "block_size": BLOCK_SIZE, "num_layers": 2})
+    facts = {"device": device, "device_type": "cuda", "block_size": BLOCK_SIZE, "num_layers": 2}
+    write_json(folder / HEADER, facts)
     return folder
 
 
-def model() -> TableLatencyModel:
-    return fit_table(all_points(), block_size=BLOCK_SIZE, num_layers=2)
+def model(device_type: str = "cuda") -> TableLatencyModel:
+    return fit_table(all_points(), block_size=BLOCK_SIZE, num_layers=2, device_type=device_type)
 
 
 def at(length: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +91,13 @@ def test_whole_model_splits_into_constant_and_shares() -> None:
     assert table.floor_ms == pytest.approx(9.0 - 2.2)
     expected = 2 * (attention_law(512, 4) - 0.1) + 0.01 * 512
     assert table.predict(*at(512, 4)) == pytest.approx(expected)
+
+
+def test_on_a_cpu_the_host_is_not_hidden_behind_the_work() -> None:
+    gpu, cpu = model("cuda"), model("cpu")
+    assert cpu.floor_ms == 0.0
+    tiny = gpu.predict(*at(BLOCK_SIZE, 1))[0]
+    assert cpu.constant_ms + tiny == pytest.approx(9.0)  # the floor that was measured
 
 
 def test_budgets_by_layer_add_up() -> None:

@@ -45,7 +45,7 @@ def write_latency(folder: Path) -> Path:
         ms = 1.0 + 0.01 * num_sequences * length * (1 + 0.1 * top_k)
         points.append(MeasuredPoint(part, length, top_k, num_sequences, ms, ms, ms, 3, False))
     write_points(folder / TABLE, points)
-    head = {"device": "test", "block_size": 32, "num_layers": 2}
+    head = {"device": "test", "block_size": 32, "num_layers": 2, "device_type": "cpu"}
     (folder / HEADER).write_text(json.dumps(head))
     return folder
 

@@ -31,7 +31,7 @@ class DemoConfig(Section):
 
     num_samples: PositiveInt = 1600
     """Training samples."""
-    num_eval_samples: PositiveInt = 24
+    num_eval_samples: PositiveInt = 40
     """Evaluation samples per task."""
     lengths: LengthDistribution = LengthDistribution()
     """Length distribution of the training samples."""
@@ -41,9 +41,9 @@ class DemoConfig(Section):
     """Standard-library sources that the real text is taken from, bytes."""
     vocab_size: int = Field(default=1024, ge=300)
     """Entries of the byte-pair vocabulary trained on them; 256 of them are the bytes."""
-    base_steps: PositiveInt = 320
+    base_steps: PositiveInt = 440
     """Steps on short samples that make the base model, which every variant then continues."""
-    base_tokens_per_step: PositiveInt = 4096
+    base_tokens_per_step: PositiveInt = 2560
     """Tokens of one such step."""
 
 

@@ -59,7 +59,7 @@ def copy_checkout(checkout: Path, folder: Path) -> Pipeline:
     shutil.copy(checkout / "Snakefile", folder)
     (folder / "bin").mkdir()
     fake = Path(__file__).with_name("fake_stages.py")
-    for name in ("sb", "torchrun"):
+    for name in ("sb", "torchrun", "python"):
         tool = folder / "bin" / name
         tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
         tool.chmod(0o755)
@@ -67,11 +67,10 @@ def copy_checkout(checkout: Path, folder: Path) -> Pipeline:
 
 
 def jobs_in(text: str) -> Jobs:
-    """Returns the jobs that snakemake's output tells of, without the target rule."""
+    """Returns the jobs that snakemake's output tells of, without the target rules."""
     found: Counter[str] = Counter()
     for block in re.split(r"\n(?=(?:local)?rule )", "\n" + text)[1:]:
         rule = re.match(r"(?:local)?rule (\w+)", block).group(1)
         variant = re.search(r"wildcards: variant=(\w+)", block)
         found[f"{rule}/{variant.group(1)}" if variant else rule] += 1
-    found.pop("all", None)
-    return dict(found)
+    return {job: count for job, count in found.items() if job not in ("all", "default")}

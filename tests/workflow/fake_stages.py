@@ -1,8 +1,10 @@
-"""Stands in for `sb` and `torchrun`: writes a stage's files without its work.
+"""Stands in for `sb`, `torchrun` and `python`: writes a stage's files without its work.
 
-What is tested is the graph, not the stages: which jobs run, and when.
+What is tested is the graph, not the stages: which jobs run, and when. Where a file `real-checks`
+lies in the folder, the training's inputs are checked by the real command.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +30,10 @@ FILES = {
 
 
 def main(words: list[str]) -> None:
+    if "sbcore.train.inputs" in words:
+        if Path("real-checks").exists():
+            os.execv(sys.executable, [sys.executable, *words])
+        return
     stage = "train" if "sbcore.train" in words else words[0]
     out = Path(words[words.index("--out") + 1]) if "--out" in words else Path()
     sys.stdout.write(f"{stage} says so\n")

@@ -1,7 +1,11 @@
 """What a user sees of a wrong configuration or a failing stage: a line each, no traceback."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake_pipeline import Pipeline
+
+from sbcore.plan.file import FORMAT_VERSION, PLAN_SCHEMA
 
 pytestmark = pytest.mark.workflow
 
@@ -50,3 +54,27 @@ def test_a_failing_stage_shows_its_line_and_leaves_no_output(pipeline: Pipeline)
     assert "place: key = value: wrong. mend it." in log.read_text()
     assert not (pipeline.folder / "results" / "demo" / "data" / "summary.json").exists()
     assert "train_variant" not in done.stderr.split("Job stats")[-1].split("rule prepare_data")[-1]
+
+
+def test_own_data_without_tokenizer_and_tasks_says_what_to_name(pipeline: Pipeline) -> None:
+    (pipeline.folder / "data.jsonl").write_text("{}\n")
+    (pipeline.folder / "mine.yaml").write_text("data: {files: [data.jsonl]}\n")
+    done = pipeline.call("-n", "--configfile", "mine.yaml")
+    assert done.returncode == 2
+    assert "data.tokenizer = None: data.files need a tokenizer." in done.stderr
+    assert "evaluate.longbench = None: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_of_another_data_set_is_a_line_and_starts_no_rank(finished: Pipeline) -> None:
+    (finished.folder / "real-checks").touch()
+    plan = finished.folder / "results" / "demo" / "variants" / "sab" / "plan" / "plan.parquet"
+    made_for = {"format_version": FORMAT_VERSION, "index_digest": "another"}
+    row = dict.fromkeys(PLAN_SCHEMA.names, 0)
+    pq.write_table(pa.Table.from_pylist([row], PLAN_SCHEMA.with_metadata(made_for)), plan)
+    training = "results/demo/variants/sab/train/summary.json"
+    done = finished.call(training, "--forcerun", training)
+    assert done.returncode == 1
+    assert "plan.parquet: index_digest: the plan of another data set than" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "train says so" not in done.stdout

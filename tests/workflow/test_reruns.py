@@ -1,6 +1,10 @@
 """Which jobs run: all of them once, then none, then exactly those that an edit concerns."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from fake_pipeline import Jobs, Pipeline
 
 pytestmark = pytest.mark.workflow
@@ -57,6 +61,21 @@ def test_edited_code_reruns_its_stage(finished: Pipeline, file: str, expected: J
     path = finished.folder / "src" / "sbcore" / file
     path.write_text(path.read_text() + "\n")
     assert finished.jobs("-n") == expected
+
+
+def test_the_catalog_s_snakefile_plans_the_same(pipeline: Pipeline) -> None:
+    top = pipeline.jobs("-n")
+    assert top
+    assert pipeline.jobs("-n", "-s", "workflow/Snakefile") == top
+
+
+def test_cluster_profile_names_existing_rules(repository: Path) -> None:
+    profile = yaml.safe_load((repository / "profiles" / "slurm" / "profile.yaml").read_text())
+    sources = "".join(file.read_text() for file in (repository / "workflow").rglob("*.smk"))
+    rules = set(re.findall(r"^rule (\w+):", sources, re.MULTILINE))
+    assert set(profile["set-resources"]) <= rules
+    one_task_per_node = {"nodes": 1, "tasks": 0}
+    assert profile["default-resources"].items() >= one_task_per_node.items()
 
 
 def test_another_configuration_is_not_merged_with_the_demo(pipeline: Pipeline) -> None:

@@ -77,8 +77,9 @@ rule profile_latency:
         data=subpath(input.data, parent=True),
         model=f"--model {MODEL}" if MODEL else "",
         out=subpath(output.table, parent=True),
+        environment=COMPUTE_ENVIRONMENT,
         tracking=TRACKING,
         code=code_digest("sbcore.latency.measure"),
     shell:
-        "sb profile-latency --config {input.config} --data {params.data} {params.model}"
+        "env {params.environment} sb profile-latency --config {input.config} --data {params.data} {params.model}"
         " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"

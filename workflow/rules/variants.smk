@@ -53,14 +53,16 @@ rule train_variant:
         model=f"--model {MODEL}" if MODEL else "",
         out=subpath(output.summary, parent=True),
         num_ranks=CONFIG.topology.num_ranks,
-        host_threads=CONFIG.train.threads_per_rank,
+        environment=COMPUTE_ENVIRONMENT,
         tracking=TRACKING,
         code=code_digest("sbcore.train.__main__"),
+    # Inputs are checked before any rank starts: torchrun wraps a rank's error in a traceback.
     shell:
-        "OMP_NUM_THREADS={params.host_threads} torchrun --standalone"
-        " --nproc-per-node {params.num_ranks} -m sbcore.train --config {input.config}"
-        " --data {params.data} --plan {params.plan} --latency {params.latency} {params.model}"
-        " --out {params.out} --tracking {params.tracking} --resume 2>&1 | tee {log}"
+        "words='--config {input.config} --data {params.data} --plan {params.plan}"
+        " --latency {params.latency} {params.model} --out {params.out}"
+        " --tracking {params.tracking} --resume';"
+        " (python -m sbcore.train.inputs $words && env {params.environment} torchrun --standalone"
+        " --nproc-per-node {params.num_ranks} -m sbcore.train $words) 2>&1 | tee {log}"
 
 
 rule evaluate_variant:

@@ -1,4 +1,4 @@
-"""Paths in a configuration that must exist before anything starts."""
+"""What must be there before anything starts: configured paths, and those that own data need."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +8,30 @@ from sbcore.errors import ConfigError
 
 
 def check_paths(config: Config) -> None:
-    """Raises ConfigError with a line for every configured path that is not there."""
+    """Raises ConfigError with a line for every path that is not there, or not named but needed."""
     missing = [
         f"configuration: {key} = {path}: no such {kind}. paths start at the checkout, correct it."
         for key, path, kind in _paths(config)
         if not (Path(path).is_file() if kind == "file" else Path(path).is_dir())
     ]
+    if config.data.files:
+        missing += _unnamed(config)
     if missing:
         raise ConfigError("\n".join(missing))
+
+
+def _unnamed(config: Config) -> Iterator[str]:
+    """Yields a line for each path that the demo makes for itself and own data must come with."""
+    if config.data.tokenizer is None and config.model.path is None:
+        yield (
+            "configuration: data.tokenizer = None: data.files need a tokenizer. "
+            "name a Hugging Face directory, or a model.path that holds one."
+        )
+    if config.evaluate.longbench is None:
+        yield (
+            "configuration: evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
+            "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it."
+        )
 
 
 def _paths(config: Config) -> Iterator[tuple[str, str, str]]:

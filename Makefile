@@ -1,6 +1,6 @@
 # Verbs of the project; needs Python 3.11+ and make only. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run rerun test check fix config ui clean
+.PHONY: help setup run rerun test check fix config lock ui clean
 
 PYTHON ?= python3
 CONFIG ?= config/demo.yaml
@@ -37,7 +37,7 @@ run: setup ## the whole pipeline; CONFIG=config/smoke.yaml for another one, ARGS
 	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
 	@sb config where $(CONFIG)
 
-rerun: setup ## force one stage and what follows it: make rerun STAGE=train
+rerun: setup ## force one stage and what follows it: make rerun STAGE=train_variant
 	snakemake --cores $(CORES) --configfile $(CONFIG) --forcerun $(STAGE) $(ARGS)
 
 test: setup check ## checks, then every test; at most 10 minutes on two cores
@@ -51,7 +51,7 @@ check: setup ## formats, types, imports, spelling, generated files; rewrites not
 	lint-imports
 	snakefmt --check Snakefile workflow
 	python .ci/lint_workflow.py
-	codespell README.md CONTRIBUTING.md CHANGELOG.md config docs src kernels tests workflow
+	codespell README.md CONTRIBUTING.md CHANGELOG.md config docs examples src kernels tests workflow
 	sb config export --check
 
 fix: setup ## rewrite formats and generated files
@@ -62,6 +62,9 @@ fix: setup ## rewrite formats and generated files
 
 config: setup ## regenerate default.yaml, schema.json and the reference from the schema
 	sb config export
+
+lock: ## resolve the ranges of pyproject.toml anew and rewrite all pins; then make test
+	$(PYTHON) .ci/lock.py
 
 ui: setup ## MLflow on this machine, the variants' runs side by side
 	@sb config where $(CONFIG)

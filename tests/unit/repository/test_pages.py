@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+import sbcore
 from sbcore.config.load import parse_config
 from sbcore.config.section import Section
 from sbcore.plan.balancers import BALANCERS
@@ -79,6 +80,11 @@ def test_verbs_of_make_exist(repository: Path) -> None:
             for verb in re.findall(r"^make ([a-z]+)", block, re.M):
                 assert verb in verbs, f"{page.name}: make {verb}"
     assert verbs <= set(re.search(r"\.PHONY: (.*)", makefile).group(1).split())
+
+
+def test_the_newest_change_is_of_this_version(repository: Path) -> None:
+    newest = re.search(r"^## \[(.*?)\]", (repository / "CHANGELOG.md").read_text(), re.M).group(1)
+    assert newest in (sbcore.__version__, "Unreleased")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import torch
 from sbcore.attention.call import AttentionCall
 from sbkernels import coverage_curve
 
-ROW_STRIDE = 16
-"""Query rows between those that the curve is measured on: 1/16 of the rows, 1/16 of the cost."""
+ROW_STRIDE = 32
+"""Query rows between those that the curve is measured on: 1/32 of the rows, 1/32 of the cost."""
 
 
 @dataclass

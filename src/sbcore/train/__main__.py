@@ -63,6 +63,13 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
     tracking = arguments.tracking if ranks.rank == 0 else None
     with stage_tracker(tracking, stage="train", variant=stage.variant) as tracker:
         tracker.params(stage.model_dump(mode="json"))
+        tracker.dataset(
+            "train",
+            trainer.inputs.store.lengths,
+            source=arguments.data,
+            digest=trainer.inputs.store.digest,
+            context="training",
+        )
         rows = train(trainer, checkpoints, files, tracker=tracker, resume=arguments.resume)
         save_model(trainer.model, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:

@@ -1,6 +1,6 @@
 # Verbs of the project; needs Python 3.11+ and make only. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run rerun test check fix config lock ui clean
+.PHONY: help setup run rerun test check fix config lock bench-plan ui clean
 
 PYTHON ?= python3
 CONFIG ?= config/demo.yaml
@@ -21,7 +21,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONUNBUFFERED := 1
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with the locked packages; about 5 minutes the first time
 
@@ -65,6 +65,9 @@ config: setup ## regenerate default.yaml, schema.json and the reference from the
 
 lock: ## resolve the ranges of pyproject.toml anew and rewrite all pins; then make test
 	$(PYTHON) .ci/lock.py
+
+bench-plan: setup ## how long planning takes, 1 to 2 minutes; the last line is one json object
+	@$(BIN)/python -m sbcore.plan.bench
 
 ui: setup ## MLflow on this machine, the variants' runs side by side
 	@sb config where $(CONFIG)

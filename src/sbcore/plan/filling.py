@@ -1,6 +1,6 @@
 """The greedy core (LPT): each sequence, the heaviest first, joins the emptiest group that fits."""
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from sbcore.plan.caps import OpenMicroBatches
 from sbcore.plan.workload import Workload
@@ -27,25 +27,43 @@ class Groups:
 
     def put(self, sequence: int, *, level: float) -> bool:
         """Puts the sequence where it fits without passing the level; returns whether it did."""
-        cost = self._costs[sequence]
+        cost, heap = self._costs[sequence], self._heap
         passed: list[tuple[float, int]] = []
         placed = False
-        while self._heap and not placed and len(passed) < _MAX_TRIES:
-            if self._heap[0][0] + cost > level:  # the others are no emptier
-                break
-            load, group = heappop(self._heap)
-            own = range(group * self._per_group, (group + 1) * self._per_group)
-            fitting = [b for b in own if self.opened.fits(b, sequence)]
-            if fitting:
-                chosen = min(fitting, key=self._sums.__getitem__)
-                self.opened.add(chosen, sequence)
-                self._sums[chosen] += cost
-                load, placed = load + cost, True
-            if not all(self.opened.is_full(b) for b in own):
-                passed.append((load, group))
+        # When the emptiest group would pass the level, the others would too.
+        while not placed and heap and len(passed) < _MAX_TRIES and heap[0][0] + cost <= level:
+            load, group = heap[0]
+            chosen = self._emptiest_fitting(group, sequence)
+            if chosen is None:
+                passed.append(heappop(heap))
+                continue
+            self.opened.add(chosen, sequence)
+            self._sums[chosen] += cost
+            placed = True
+            if self._is_full(group):
+                heappop(heap)
+            else:
+                heapreplace(heap, (load + cost, group))
         for entry in passed:
-            heappush(self._heap, entry)
+            heappush(heap, entry)
         return placed
+
+    def _emptiest_fitting(self, group: int, sequence: int) -> int | None:
+        """Returns the group's micro-batch that the sequence should join, None if it fits nowhere.
+
+        Groups of one are most of the work of large jobs.
+        """
+        fits, num = self.opened.fits, self._per_group
+        if num == 1:
+            return group if fits(group, sequence) else None
+        fitting = [b for b in range(group * num, (group + 1) * num) if fits(b, sequence)]
+        return min(fitting, key=self._sums.__getitem__) if fitting else None
+
+    def _is_full(self, group: int) -> bool:
+        is_full, num = self.opened.is_full, self._per_group
+        if num == 1:
+            return is_full(group)
+        return all(map(is_full, range(group * num, (group + 1) * num)))
 
 
 def fill_emptiest(

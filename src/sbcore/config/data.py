@@ -41,9 +41,9 @@ class DemoConfig(Section):
     """Standard-library sources that the real text is taken from, bytes."""
     vocab_size: int = Field(default=1024, ge=300)
     """Entries of the byte-pair vocabulary trained on them; 256 of them are the bytes."""
-    base_steps: PositiveInt = 440
+    base_steps: PositiveInt = 320
     """Steps on short samples that make the base model, which every variant then continues."""
-    base_tokens_per_step: PositiveInt = 2560
+    base_tokens_per_step: PositiveInt = 4096
     """Tokens of one such step."""
 
 

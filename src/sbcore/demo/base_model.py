@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _MUON_RATE, _ADAM_RATE = 7e-3, 4e-3
-_WARMUP_STEPS, _DECAY_SHARE, _LAST_RATE = 20, 0.3, 0.02
+_WARMUP_STEPS, _DECAY_SHARE, _LAST_RATE = 20, 0.15, 0.02
 _MAX_GRAD_NORM = 10.0
 _THREADS = 1  # two wait for each other as soon as anything else runs: 20 times slower
 _VOCABULARY_MULTIPLE = 64

@@ -16,7 +16,7 @@ from sbcore.demo.folders import replace_folder_when_done
 from sbcore.demo.script import Script
 from sbcore.demo.tasks import TASKS, DemoTask
 from sbcore.demo.text import Text, join
-from sbcore.demo.words import VALUES
+from sbcore.demo.words import FURTHER, VALUES
 
 
 def write_tasks(config: DemoConfig, *, seed: int, text: Text, out: Path) -> dict[str, float]:
@@ -48,7 +48,7 @@ def _row(name: str, length: int, script: Script, *, number: int) -> dict[str, An
     """Returns LongBench's fields; ``length`` is in tokens."""
     *context, answer = [pieces for _, pieces in script.turns]
     asked = [context[0].pop()] if name != "next_line" else []
-    values = [piece.text for piece in answer]
+    values = [piece.text for piece in answer if piece.text not in FURTHER]
     return {
         "input": join(asked),
         "context": "".join(join(pieces) for pieces in context),

@@ -13,7 +13,15 @@ from numpy.random import Generator
 from sbcore.demo.layout import add_round, between, one_round, share
 from sbcore.demo.script import Exchange, Script
 from sbcore.demo.text import Piece, Text
-from sbcore.demo.words import FACTS, LABEL_QUESTIONS, NUM_KEYS, NUM_VALUES, QUESTIONS, VALUES
+from sbcore.demo.words import (
+    FACTS,
+    FURTHER,
+    LABEL_QUESTIONS,
+    NUM_KEYS,
+    NUM_VALUES,
+    QUESTIONS,
+    VALUES,
+)
 
 TaskMaker = Callable[[int, int, Text, Generator], Script]
 """(num_tokens, num_questions, text, rng) -> a script of num_tokens."""
@@ -54,17 +62,18 @@ def recall(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> S
 
 
 def multi_value(num_tokens: int, num_questions: int, text: Text, rng: Generator) -> Script:
-    """Two values for each key, far apart; both are asked for, the smaller one first.
+    """Two values for each key, in different places; the answer gives the smaller one first.
 
-    Each key is asked for once: a second answer would be copied from the first one instead of
-    being found in the text.
+    The answer names the key again before the second value, so that the key need not be carried
+    over from the question: without that, every other seed never learned the second value. Each key
+    is asked for once: a second answer would be copied from the first one, not found in the text.
     """
     num_keys = min(8, max(1, num_tokens // 16))
     keys = rng.permutation(NUM_KEYS)[:num_keys]
     values = [np.sort(rng.permutation(NUM_VALUES)[:2]) for _ in keys]
     facts = [FACTS[key][value] for key, pair in zip(keys, values, strict=True) for value in pair]
     asked = [
-        (QUESTIONS[keys[i]], [VALUES[value] for value in values[i]])
+        (QUESTIONS[keys[i]], [VALUES[values[i][0]], FURTHER[keys[i]], VALUES[values[i][1]]])
         for i in rng.permutation(num_keys)[:num_questions]
     ]
     return one_round(num_tokens, facts, asked, text, rng)

@@ -68,6 +68,7 @@ def test_memory_does_not_grow_with_the_data_set(run, tmp_path):
         tracemalloc.stop()
         return size
 
+    run([TEN])  # what is imported at first use is not the data set's
     small, large = peak(5_000), peak(20_000)
-    assert large < 1.3 * small, (small, large)
-    assert large < 20e6
+    assert large < 1.2 * small, (small, large)
+    assert large < 5e6

@@ -8,7 +8,7 @@ import torch
 
 from sbcore.demo.base_batches import draw_batches
 from sbcore.demo.tasks import TASKS
-from sbcore.demo.words import LABEL_QUESTIONS
+from sbcore.demo.words import FURTHER, LABEL_QUESTIONS, VALUES
 from sbcore.model.build import read_model_config
 
 
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_weights(base, train, tmp_path):
 def test_batches_point_at_the_answers(demo_text):
     text = demo_text.training
     batches = draw_batches(text, 1500, np.random.default_rng(0))
-    values = {text.words[f"<v{i}>"].tokens[0] for i in range(8)}
+    answers = {text.words[word].tokens[0] for word in (*VALUES, *FURTHER)}
     labels = {text.words[question].tokens[0] for question in LABEL_QUESTIONS}
     for _ in range(5):
         batch = next(batches)
@@ -58,4 +58,4 @@ def test_batches_point_at_the_answers(demo_text):
         questions = flat[batch.before][(batch.task == 3) & ~batch.is_end]
         assert set(questions.tolist()) <= labels
         of_words = batch.labels[(batch.task != len(TASKS) - 1) & ~batch.is_end]
-        assert set(of_words.tolist()) <= values
+        assert set(of_words.tolist()) <= answers

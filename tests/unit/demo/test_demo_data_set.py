@@ -60,7 +60,8 @@ def test_the_evaluator_reads_the_tasks(demo, demo_text):
             prompt = encode_prompt(
                 demo_text.tokenizer, row.context + row.input, chat=False, max_prompt_tokens=4096
             )
-            answer = demo_text.tokenizer("".join(row.answers))["input_ids"]
+            further = "<k00+?>"  # as long as that of any key
+            answer = demo_text.tokenizer(further.join(row.answers))["input_ids"]
             assert len(prompt.ids) + len(answer) + end == row.length
             if task.task.name != "next_line":
                 assert len(answer) + end <= task.task.max_new_tokens

@@ -20,7 +20,7 @@ def test_the_corpus_is_the_same_each_time_and_bounded():
 def test_every_word_is_one_token_and_in_no_source(demo_text):
     ids = [demo_text.tokenizer(word)["input_ids"] for word in ALL_WORDS]
     assert all(len(word_ids) == 1 for word_ids in ids)
-    assert len({word_ids[0] for word_ids in ids}) == len(ALL_WORDS) == 16 + 16 + 8 + 128
+    assert len({word_ids[0] for word_ids in ids}) == len(ALL_WORDS) == 3 * 16 + 8 + 128
     source = "".join(itertools.chain.from_iterable(demo_text.corpus.files))
     assert not [word for word in ALL_WORDS if word in source]
 

@@ -10,7 +10,7 @@ ARGS ?=
 
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
-SOURCES := src kernels tests examples .ci
+SOURCES := src kernels tests examples docs .ci
 
 export PATH := $(BIN):$(PATH)
 # Nothing calls home, nothing downloads models, ranks don't fight over cores.

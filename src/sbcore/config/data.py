@@ -31,7 +31,7 @@ class DemoConfig(Section):
 
     num_samples: PositiveInt = 1600
     """Training samples."""
-    num_eval_samples: PositiveInt = 40
+    num_eval_samples: int = Field(default=40, ge=2)
     """Evaluation samples per task."""
     lengths: LengthDistribution = LengthDistribution()
     """Length distribution of the training samples."""

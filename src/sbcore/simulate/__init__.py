@@ -1,0 +1,1 @@
+"""Variants compared on a file of lengths without a GPU: nothing in here is a measured result."""

@@ -1,0 +1,114 @@
+"""One situation to compare variants in, and what can be wrong with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sbcore.artifacts import read_json
+from sbcore.config.data import SamplingConfig
+from sbcore.config.simulation import SimulationConfig
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.analytic import AnalyticLatencyModel
+from sbcore.latency.model import TableLatencyModel
+from sbcore.latency.table import HEADER
+from sbcore.plan.simulate import Scene
+from sbcore.types import Barrier, IntArray, LatencyModel
+
+ANALYTIC = "analytic"
+
+_NUM_LAYERS, _FLOOR_MS, _MS_PER_TOKEN = 24, 150.0, 0.01
+_COEFFICIENTS = (0.05, 1e-5, 7e-8, 1e-6)
+"""Per call, token, pair and score; of about the shape of a 0.5B model on one H100, not fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all variants of a comparison share."""
+
+    lengths: IntArray
+    latency: LatencyModel
+    latency_name: str
+    block_size: int
+    num_ranks: int
+    global_batch: int
+    barrier: Barrier
+    config: SimulationConfig
+
+    @property
+    def num_steps(self) -> int:
+        """Whole global batches that are replayed."""
+        return min(self.config.num_steps, len(self.lengths) // self.global_batch)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the longest sequence."""
+        return -(-int(self.lengths.max()) // self.block_size)
+
+    def scene(self, *, top_k: int) -> Scene:
+        """Returns the setting as replays take it, planned at a budget."""
+        return Scene(
+            lengths=self.lengths,
+            latency=self.latency,
+            top_k=top_k,
+            sampling=SamplingConfig(global_batch=self.global_batch, max_steps=self.num_steps),
+            num_ranks=self.num_ranks,
+            barrier=self.barrier,
+            max_tokens=self.config.max_tokens,
+            seed=self.config.seed,
+        )
+
+    def check(self) -> None:
+        """Raises SparseBalanceError where the lengths do not suffice or the table does not."""
+        ranks, batch, count = self.num_ranks, self.global_batch, len(self.lengths)
+        if batch < ranks:
+            raise SparseBalanceError(
+                f"--global-batch = {batch}: fewer sequences than the {ranks} ranks. "
+                f"give {ranks} or more, or fewer ranks."
+            )
+        if count < batch:
+            raise SparseBalanceError(
+                f"--lengths: {count} sequences: fewer than a global batch of {batch}. "
+                "give more lengths or a smaller global batch."
+            )
+        budgets = np.full(count, self.config.top_k)
+        beyond = np.flatnonzero(self.latency.extrapolates(self.lengths, budgets))
+        if len(beyond):
+            longest = int(self.lengths[beyond].max())
+            raise SparseBalanceError(
+                f"--latency = {self.latency_name}: the table does not reach {longest} tokens at "
+                f"top_k {self.config.top_k} ({len(beyond)} of {count} sequences). "
+                "leave them out, or measure longer lengths with profile-latency."
+            )
+
+
+def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, str]:
+    """Returns a latency model, its block_size and its name.
+
+    ``analytic`` is a formula that was fitted to nothing; anything else a folder that
+    profile-latency wrote, or the table in it, which brings its own block_size.
+    """
+    if source == ANALYTIC:
+        model = AnalyticLatencyModel(
+            block_size=block_size,
+            num_layers=_NUM_LAYERS,
+            floor_ms=_FLOOR_MS,
+            constant_ms=0.0,
+            ms_per_token=_MS_PER_TOKEN,
+            coefficients=np.array(_COEFFICIENTS),
+        )
+        return model, block_size, "analytic, uncalibrated"
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    if not (folder / HEADER).is_file():
+        raise SparseBalanceError(
+            f"--latency = {source}: no latency profile there. give a folder with {HEADER}, or "
+            f"{ANALYTIC}."
+        )
+    head = read_json(folder / HEADER)
+    measured = head.get("block_size") if isinstance(head, dict) else None
+    if not isinstance(measured, int):
+        raise SparseBalanceError(
+            f"{folder / HEADER}: block_size: missing. rerun the stage profile-latency."
+        )
+    name = f"{source}, measured on {head.get('device', 'an unnamed device')}"
+    return TableLatencyModel.read(folder, block_size=measured), measured, name

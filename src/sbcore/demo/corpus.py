@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+_LEFT_OUT = {
+    "test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__",
+    "encodings",  # tables of characters, hundreds of equal lines
+}  # fmt: skip
 _LONGEST_LINE = 120  # characters; longer ones are tables, not text
 _EVALUATION_EVERY = 8  # of the files, one is kept for evaluation
 _LARGEST_SHARE = 16  # a file is at most 1/16 of the corpus, else one text would rule it
@@ -45,7 +48,7 @@ class Corpus:
 
 
 def read_corpus(max_bytes: int) -> Corpus:
-    """Returns whole source files, tests left out, until max_bytes are reached.
+    """Returns whole source files, tests and tables left out, until max_bytes are reached.
 
     The order is that of the sha256 of their names: mixed, and the same on every machine.
     """

@@ -1,11 +1,12 @@
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from tiny import make_tiny_run
@@ -58,16 +59,17 @@ def test_killed_between_two_steps_it_goes_on_with_the_same_losses(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume"]
-    running = subprocess.Popen(
-        command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 3):
         assert time.monotonic() < deadline, "no third step within two minutes"
         assert running.poll() is None, "ended before it could be killed"
         time.sleep(0.005)
-    os.killpg(running.pid, signal.SIGKILL)
+    # Ranks have sessions of their own: killing the launcher's group would leave them running.
+    family = [*psutil.Process(running.pid).children(recursive=True), running]
+    for process in family:
+        process.kill()
     running.wait()
     assert not (tmp_path / "summary.json").exists()
     done = torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume")
@@ -75,6 +77,16 @@ def test_killed_between_two_steps_it_goes_on_with_the_same_losses(
     assert [row["loss"] for row in rows_of(tmp_path)] == [row["loss"] for row in rows_of(unbroken)]
     ledgers = [pq.read_table(out / "ledger.parquet") for out in (tmp_path, unbroken)]
     assert ledgers[0]["top_k"].equals(ledgers[1]["top_k"])
+
+
+def test_a_finished_training_asked_for_again_starts_anew(tiny_run, torchrun, unbroken, tmp_path):
+    copy = tmp_path / "again"
+    shutil.copytree(unbroken, copy)
+    (copy / "summary.json").unlink()
+    done = torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", copy), "--resume")
+    assert "resumed" not in done.stderr
+    assert "step 1/8" in done.stderr
+    assert [row["loss"] for row in rows_of(copy)] == [row["loss"] for row in rows_of(unbroken)]
 
 
 def test_every_rank_decides_the_same(tiny_run, torchrun, workers, tmp_path):

@@ -38,11 +38,15 @@ class Checkpoints:
         self.folder, self.keep, self.digest, self.ranks = folder, keep, digest, ranks
 
     def newest(self) -> Path | None:
-        """Returns the newest unfinished checkpoint of this very run, else None."""
+        """Returns the newest checkpoint of this very run; None if there is none or it is finished.
+
+        A finished training that is asked for again starts anew: going on from one of its older
+        checkpoints would mix two runs.
+        """
         for path in sorted(self.folder.glob("step-*"), reverse=True):
             cursor = Cursor(**read_json(path / "cursor.json"))
-            if cursor.digest == self.digest and not cursor.finished:
-                return path
+            if cursor.digest == self.digest:
+                return None if cursor.finished else path
         return None
 
     def clear(self) -> None:

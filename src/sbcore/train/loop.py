@@ -36,7 +36,8 @@ class Trainer:
     def run_step(self, step: int) -> tuple[StepFacts, dict[str, Any]]:
         """Trains one step; returns its facts and the row of metrics, the same on all ranks."""
         self.clock.start()
-        plan = self.inputs.plan.step(step)
+        with self.clock.part("plan"):
+            plan = self.inputs.plan.step(step)
         batches, work = self._prepare(plan, step)
         loss = run_micro_batches(
             self.model,
@@ -99,7 +100,6 @@ class Trainer:
             | {
                 "num_target_tokens": num_targets,
                 "step_ms": step_ms,
-                "plan_ms": 0.0,
                 "measured": facts.step >= self.stage.train.warmup_steps_unmeasured,
             }
         )
@@ -115,4 +115,4 @@ class Trainer:
         )
 
 
-_PARTS = ("data", "tune", "optimizer")
+_PARTS = ("data", "plan", "tune", "optimizer")

@@ -61,7 +61,7 @@ def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) ->
     """Returns a model with random weights of this seed and our attention."""
     from transformers import AutoModelForCausalLM
 
-    register_attention()
+    _prepare_library()
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(
         config, attn_implementation=ATTENTION_NAME, dtype=dtype, trust_remote_code=False
@@ -71,11 +71,9 @@ def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) ->
 def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     """Returns the directory's model with our attention; weights are read as safetensors only."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # ours tell more, and each rank would draw one
     read_model_config(folder)
-    register_attention()
+    _prepare_library()
     return AutoModelForCausalLM.from_pretrained(
         folder,
         attn_implementation=ATTENTION_NAME,
@@ -84,6 +82,14 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
         trust_remote_code=False,
         use_safetensors=True,
     )
+
+
+def _prepare_library() -> None:
+    """Makes our attention known and silences bars: ours tell more, and each rank would draw one."""
+    from transformers.utils.logging import disable_progress_bar
+
+    register_attention()
+    disable_progress_bar()
 
 
 def set_default_attention(

@@ -140,7 +140,7 @@ TASKS = {
     "next_line": DemoTask(next_line, "code_sim", 48, "code", None),
 }
 
-_TOKENS_PER_LINE = 192  # of next_line: its loss is high and stays so, it must not rule the mean
+_TOKENS_PER_LINE = 512  # of next_line: its loss is high and stays so, it must not rule the mean
 _SHORTEST_ANSWER = 8  # characters of next_line; a bracket alone says nothing
 
 

@@ -50,7 +50,10 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def summarise(
     rows: Sequence[dict[str, Any]], stage: TrainStage, *, device: torch.device
 ) -> dict[str, Any]:
-    """Returns summary.json: medians over the steps after warm-up, and their spread."""
+    """Returns summary.json: medians over the steps after warm-up, and their spread.
+
+    ``loss_first`` and ``loss_final`` are means over the first and the last tenth of the steps.
+    """
     measured = [row for row in rows if row["measured"]]
     if not measured:
         raise SparseBalanceError(
@@ -58,14 +61,15 @@ def summarise(
             f"{len(rows)} steps, none is left to measure. use fewer or run more steps."
         )
     step_ms = np.array([row["step_ms"] for row in measured])
-    losses = [row["loss"] for row in rows[-max(len(rows) // 10, 1) :]]
+    losses = [row["loss"] for row in rows]
+    tenth = max(len(rows) // 10, 1)
     return {
         "variant": stage.variant,
         "num_steps": len(rows),
         "num_measured_steps": len(measured),
         "num_tokens": sum(row["num_tokens"] for row in rows),
-        "loss_first": rows[0]["loss"],
-        "loss_final": float(np.mean(losses)),
+        "loss_first": float(np.mean(losses[:tenth])),
+        "loss_final": float(np.mean(losses[-tenth:])),
         "step_time_ms": {
             "median": float(np.median(step_ms)),
             "p20": float(np.percentile(step_ms, 20)),

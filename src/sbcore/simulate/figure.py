@@ -49,9 +49,15 @@ def draw_figure(path: Path, setting: Setting, names: Sequence[str]) -> None:
         _plot(right, batches, by_batch, f"Global batch, {setting.num_ranks} ranks")
         left.set_ylabel("Speedup over baseline, simulated")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-        figure.suptitle("\n".join(describe(setting)[:2]), fontsize=8, x=0.01, ha="left")
+        figure.suptitle(_title(setting), fontsize=8, x=0.01, ha="left")
         with replace_when_done(path) as part:
             figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
+
+
+def _title(setting: Setting) -> str:
+    budget = f"top_k {setting.config.top_k} of {setting.block_size} tokens"
+    what = f"Simulated, not measured: barrier {setting.barrier}, {budget}"
+    return "\n".join([what, *describe(setting)[1:]])
 
 
 def _curves(settings: Iterable[Setting], names: Sequence[str]) -> Curves:

@@ -26,7 +26,7 @@ def read_lengths(path: Path, *, column: str | None) -> IntArray:
     if path.suffix == ".parquet" and path.is_file():
         return read_samples(path).lengths
     if not path.is_file():
-        raise SparseBalanceError(f"{path}: no such file. give a csv or an index.parquet.")
+        raise SparseBalanceError(f"{path}: not a file. give a csv or an index.parquet.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)

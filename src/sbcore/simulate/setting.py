@@ -67,9 +67,9 @@ class Setting:
                 f"give {ranks} or more, or fewer ranks."
             )
         if count < batch:
+            wanted = f"{ranks} ranks" if count < ranks else f"global batch of {batch}"
             raise SparseBalanceError(
-                f"--lengths: {count} sequences: fewer than a global batch of {batch}. "
-                "give more lengths or a smaller global batch."
+                f"--lengths: {count} sequences: fewer than the {wanted}. give more of them."
             )
         budgets = np.full(count, self.config.top_k)
         beyond = np.flatnonzero(self.latency.extrapolates(self.lengths, budgets))

@@ -29,7 +29,7 @@ def describe(setting: Setting) -> list[str]:
 
 
 def print_table(setting: Setting, results: Sequence[VariantResult]) -> None:
-    """Writes the table to stdout, best first as the caller orders it."""
+    """Writes the table and what it rests on to stdout."""
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     headings = ("speedup", "imbalance", "gap, %", "coverage_delta, points", "bubble, %")

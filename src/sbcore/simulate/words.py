@@ -32,14 +32,15 @@ _NO_PIPELINE = "the pipeline barrier is not built yet"
 def parse_topology(text: str) -> int:
     """Returns the data-parallel ranks of `dp=8`; raises SparseBalanceError for anything else."""
     place = f"--topology = {text}"
-    sizes = dict(part.strip().partition("=")[::2] for part in text.split(","))
-    if "pp" in sizes:
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    if any(axis == "pp" for axis, _, _ in parts):
         raise SparseBalanceError(f"{place}: {_NO_PIPELINE}. leave pp out, as in dp=8.")
-    if list(sizes) != ["dp"]:
+    if [axis for axis, _, _ in parts] != ["dp"]:
         raise SparseBalanceError(f"{place}: not a topology of this version. write dp=8.")
-    if not sizes["dp"].isdecimal() or int(sizes["dp"]) < 1:
+    size = parts[0][2]
+    if not size.isdecimal() or int(size) < 1:
         raise SparseBalanceError(f"{place}: not a number of ranks above 0. write dp=8.")
-    return int(sizes["dp"])
+    return int(size)
 
 
 def parse_barrier(text: str) -> Barrier:

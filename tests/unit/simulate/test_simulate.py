@@ -1,0 +1,117 @@
+"""Comparisons: what must hold between variants, the same in every run, whatever is drawn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sbcore.config.load import load_config
+from sbcore.config.simulation import CoverageLaw, SimulationConfig
+from sbcore.plan.simulate import Method, replay
+from sbcore.simulate.coverage import LawfulCoverage, coverage_at
+from sbcore.simulate.figure import global_batches, rank_counts
+from sbcore.simulate.run import simulate
+from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
+from sbcore.simulate.words import VARIANTS
+from sbcore.tune.ladder import make_ladder
+from sbcore.types import Barrier
+
+CONFIG = SimulationConfig(num_steps=8, num_learning_steps=3)
+
+
+def setting(barrier: Barrier, *, num_ranks: int = 4, global_batch: int = 32) -> Setting:
+    drawn = np.random.default_rng(0).lognormal(9.0, 1.1, size=9 * global_batch + 5)
+    lengths = np.clip(drawn, 64, 65536).astype(np.int64)
+    latency, block_size, name = load_latency(ANALYTIC, block_size=256)
+    return Setting(lengths, latency, name, block_size, num_ranks, global_batch, barrier, CONFIG)
+
+
+@pytest.mark.parametrize("barrier", Barrier)
+def test_what_must_hold_between_variants(barrier: Barrier) -> None:
+    where = setting(barrier)
+    found = {result.variant: result for result in simulate(where, list(VARIANTS))}
+    assert list(found) == list(VARIANTS)
+    speedup = {name: result.speedup for name, result in found.items()}
+    assert speedup["baseline"] == 1.0
+    assert speedup["baseline_packed"] < speedup["lbb"] <= speedup["sab"] < speedup["sab_waterfill"]
+    assert found["dense"].coverage_delta > 5
+    assert found["dst"].coverage_delta < found["sab_waterfill"].coverage_delta
+    assert abs(found["sab_waterfill"].coverage_delta) < 3
+    fixed = ("baseline", "baseline_packed", "lbb", "sab")
+    assert all(found[name].coverage_delta == 0.0 for name in fixed)
+    for result in found.values():
+        assert result.imbalance >= 1
+        assert result.gap >= 0
+        assert 0 <= result.bubble < 1
+
+
+@pytest.mark.parametrize("barrier", Barrier)
+@pytest.mark.parametrize(("num_ranks", "global_batch"), [(2, 16), (8, 16), (64, 64), (16, 128)])
+def test_sab_is_never_slower_than_random_nor_faster_than_the_bound(
+    barrier: Barrier, num_ranks: int, global_batch: int
+) -> None:
+    scene = setting(barrier, num_ranks=num_ranks, global_batch=global_batch).scene(top_k=32)
+    sab, random = (
+        replay(scene, Method(VARIANTS[name].balancer, 0, None))
+        for name in ("sab", "baseline_packed")
+    )
+    assert (sab.step_ms <= random.step_ms * (1 + 1e-9)).all()
+    for done in (sab, random):
+        assert (done.step_ms >= done.bound_ms * (1 - 1e-9)).all()
+
+
+def test_equal_seeds_give_equal_results_and_others_do_not() -> None:
+    where, names = setting(Barrier.MICRO), ["dst", "sab_waterfill"]
+    first = simulate(where, names)
+    assert simulate(where, names) == first
+    other = replace(where, config=CONFIG.model_copy(update={"seed": 1}))
+    assert simulate(other, names) != first
+
+
+def test_a_thousand_ranks() -> None:
+    where = setting(Barrier.MICRO, num_ranks=1024, global_batch=1024)
+    (sab,) = simulate(replace(where, config=SimulationConfig(num_steps=1)), ["sab"])
+    assert sab.speedup >= 1
+
+
+def test_the_law_of_coverage_is_the_sum_of_powers() -> None:
+    ladder = make_ladder(40, 8)
+    law = LawfulCoverage(
+        CoverageLaw(alpha_layer_std=0, alpha_sequence_std=0),
+        ladder,
+        num_layers=2,
+        block_size=256,
+        seed=0,
+    )
+    lengths = np.array([40 * 256, 3 * 256 - 1])
+    curves = law.curves(lengths, draw=0)
+    mass = 1 / np.arange(1, 41)
+    expected = np.cumsum(mass)[ladder - 1] / mass.sum()
+    assert curves.shape == (2, 2, len(ladder))
+    assert curves[1, 0] == pytest.approx(expected)
+    assert curves[0, 1, :3] == pytest.approx(np.array([6, 9, 11]) / 11)
+    assert curves[0, 1, 3:] == pytest.approx(1.0)
+    spread = LawfulCoverage(CoverageLaw(), ladder, num_layers=2, block_size=256, seed=0)
+    assert np.array_equal(spread.curves(lengths, draw=1), spread.curves(lengths, draw=1))
+    assert not np.array_equal(spread.curves(lengths, draw=1), spread.curves(lengths, draw=2))
+
+
+def test_coverage_between_rungs_is_linear() -> None:
+    ladder, curves = np.array([1, 2, 6]), np.array([[[0.2, 0.4, 0.8]]])
+    budgets = (1, 2, 3, 6, 99)
+    found = [coverage_at(curves, ladder, np.array([[k]]))[0, 0] for k in budgets]
+    assert found == pytest.approx([0.2, 0.4, 0.5, 0.8, 0.8])
+
+
+def test_the_figure_stays_within_the_lengths() -> None:
+    where = setting(Barrier.STEP, num_ranks=6, global_batch=32)
+    assert rank_counts(where) == [2, 4, 6, 8, 16, 32]
+    assert global_batches(where) == [6, 12, 24, 32, 48, 96]
+
+
+def test_variants_are_those_of_the_paper_s_configuration(repository: Path) -> None:
+    configured = load_config(repository / "config" / "paper.yaml").variants
+    shared = configured.keys() & VARIANTS.keys()
+    assert len(shared) >= 8
+    assert {name: configured[name] for name in shared} == {name: VARIANTS[name] for name in shared}

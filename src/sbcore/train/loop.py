@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from sbcore.config.stages import TrainStage
@@ -35,6 +36,8 @@ class Trainer:
 
     def run_step(self, step: int) -> tuple[StepFacts, dict[str, Any]]:
         """Trains one step; returns its facts and the row of metrics, the same on all ranks."""
+        # What rank 0 wrote since the last step must not look like waiting on the others.
+        dist.barrier(self.ranks.host_group)
         self.clock.start()
         with self.clock.part("plan"):
             plan = self.inputs.plan.step(step)

@@ -13,7 +13,8 @@ rule write_report:
             in_run("variants/{variant}/train/summary.json"), variant=CONFIG.variants
         ),
         scores=expand(
-            in_run("variants/{variant}/eval/result.json"), variant=CONFIG.variants
+            in_run("variants/{variant}/eval/result.json"),
+            variant=CONFIG.variants if CONFIG.evaluate.tasks else [],
         ),
     output:
         page=report(

@@ -11,7 +11,7 @@ class EvaluateConfig(Section):
     """Tasks that the trained models are scored on."""
 
     tasks: list[str] = ["recall", "multi_value", "needle", "few_shot", "next_line"]
-    """Names from the demo's tasks or LongBench's."""
+    """Names from the demo's tasks or LongBench's; none = no evaluation."""
     longbench: str | None = None
     """A LongBench folder as its authors ship it, or one that describes its tasks in a tasks.json;
     null = the demo's own tasks."""

@@ -102,6 +102,7 @@ class ReportStage(Section):
     baseline: str
     variants: list[str]
     barrier: Barrier
+    evaluated: bool
 
 
 def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
@@ -127,6 +128,7 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
             baseline=config.baseline,
             variants=list(config.variants),
             barrier=config.topology.barrier,
+            evaluated=bool(config.evaluate.tasks),
         ),
     )
 

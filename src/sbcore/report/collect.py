@@ -40,11 +40,15 @@ class VariantRecord:
     plan: PlanOverall | None
     training: Training | None
     evaluation: EvaluationResult | None
+    evaluated: bool
+    """Whether an evaluation was asked for."""
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Names of the stages that have not finished."""
-        stages = {"plan": self.plan, "train": self.training, "evaluate": self.evaluation}
+        stages: dict[str, object] = {"plan": self.plan, "train": self.training}
+        if self.evaluated:
+            stages["evaluate"] = self.evaluation
         return tuple(name for name, result in stages.items() if result is None)
 
 
@@ -64,7 +68,10 @@ class RunRecord:
 
 def collect(config: ReportStage, run_dir: Path) -> RunRecord:
     """Returns the run's files; raises SparseBalanceError naming the file and key at fault."""
-    variants = {name: _variant(run_dir / "variants" / name) for name in config.variants}
+    folders = {name: run_dir / "variants" / name for name in config.variants}
+    variants = {
+        name: _variant(folder, evaluated=config.evaluated) for name, folder in folders.items()
+    }
     return RunRecord(
         run=config.run,
         barrier=config.barrier.value,
@@ -76,13 +83,14 @@ def collect(config: ReportStage, run_dir: Path) -> RunRecord:
     )
 
 
-def _variant(folder: Path) -> VariantRecord:
+def _variant(folder: Path, *, evaluated: bool) -> VariantRecord:
     plan, result = folder / "plan" / "summary.json", folder / "eval" / "result.json"
     return VariantRecord(
         variant=folder.name,
         plan=read_contract(plan, PlanSummary).overall if plan.exists() else None,
         training=_training(folder / "train"),
         evaluation=read_contract(result, EvaluationResult) if result.exists() else None,
+        evaluated=evaluated,
     )
 
 

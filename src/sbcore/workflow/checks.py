@@ -27,10 +27,11 @@ def _unnamed(config: Config) -> Iterator[str]:
             "configuration: data.tokenizer = None: data.files need a tokenizer. "
             "name a Hugging Face directory, or a model.path that holds one."
         )
-    if config.evaluate.longbench is None:
+    if config.evaluate.tasks and config.evaluate.longbench is None:
         yield (
             "configuration: evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
-            "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it."
+            "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it; "
+            "evaluate.tasks: [] goes without an evaluation."
         )
 
 

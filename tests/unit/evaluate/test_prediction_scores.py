@@ -134,13 +134,20 @@ def test_unknown_task_offers_near_names(tmp_path):
         score_predictions(tmp_path)
 
 
+CUT_OFF = gzip.compress(b"{}\n" * 99, mtime=0)[:-12]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "wrong"),
     [
         ("qasper.jsonl", b"", "no rows in it"),
         ("qasper.jsonl", b"\xff\xfe", "cannot be read"),
         ("qasper.jsonl.gz", b"plain", "cannot be read"),
-        ("qasper.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-12], "cannot be read|field required"),
+        (
+            "qasper.jsonl.gz",
+            gzip.compress(b"{}\n" * 99, mtime=0)[:-12],
+            "cannot be read|field required",
+        ),
     ],
 )
 def test_unreadable_files(tmp_path, name, content, wrong):

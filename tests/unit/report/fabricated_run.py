@@ -16,7 +16,11 @@ FACTORS = {"baseline": 1.0, "sab": 0.8, "sab_dst": 0.7, "dense": 1.3}
 
 def report_stage(variants=tuple(FACTORS)):
     return ReportStage(
-        run="fabricated", baseline=variants[0], variants=list(variants), barrier=Barrier.STEP
+        evaluated=True,
+        run="fabricated",
+        baseline=variants[0],
+        variants=list(variants),
+        barrier=Barrier.STEP,
     )
 
 

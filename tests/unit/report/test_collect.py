@@ -113,3 +113,11 @@ def test_a_table_that_is_not_parquet_is_an_error(run_dir):
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(SparseBalanceError, match=r"ledger\.parquet: not readable"):
         collect(report_stage(), run_dir)
+
+
+def test_without_tasks_no_evaluation_is_missed(run_dir):
+    shutil.rmtree(run_dir / "variants/sab/eval")
+    asked = {v.variant: v.missing for v in collect(report_stage(), run_dir).variants}
+    assert asked["sab"] == ("evaluate",)
+    stage = report_stage().model_copy(update={"evaluated": False})
+    assert {v.missing for v in collect(stage, run_dir).variants} == {()}

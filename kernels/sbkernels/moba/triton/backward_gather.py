@@ -1,15 +1,16 @@
 """Key-major backward: dK and dV in registers, dQ by atomic addition, one pass for all three.
 
-Each program holds C keys of a block and walks the rows that chose the block, for the query
-heads of its key head one after the other, so grouped heads are summed in registers. Gathering
-rows through pointers costs nothing (31.1 ms on real lists, 30.2 on contiguous ones); the
-atomics of dQ cost about 7 of them, and twice that for C = 64: hence C = 128 and 64 rows.
+Each program holds C keys of a block and walks the rows that chose the block. Gathering rows
+through pointers costs nothing (31.1 ms on real lists, 30.2 on contiguous ones).
 
-Where few programs would leave processors idle, the query heads are split over programs, each
-writing its own float32 part, added up in fixed order.
+What decides is where the atomics of dQ land: 3.0 TB/s while the float32 sums of all running
+programs stay in the L2 cache, 1.2 TB/s beyond. So one query head is worked on at a time (33 MB
+of sums at 64K tokens, D = 128; 34.9 against 43.9 ms with the heads of a group in one program),
+and grouped heads meet in dK and dV by atomics as well. Without dQ (deterministic) a program
+sums the heads of its group in registers, in order.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, S padded blocks, R rows and
-C keys of a tile, P parts.
+C keys of a tile.
 """
 
 import torch
@@ -19,7 +20,8 @@ import triton.language as tl
 from sbkernels.moba.triton.blocks import BlockTable, load_block
 from sbkernels.moba.triton.forward_union import LOG2_E
 from sbkernels.moba.triton.rows import RowLists, load_rows
-from sbkernels.moba.triton.tiles import Tile
+from sbkernels.moba.triton.stats import STATS
+from sbkernels.moba.triton.tiles import Tile, needs_wide_offsets
 
 
 def run_backward_gather(
@@ -27,34 +29,36 @@ def run_backward_gather(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    lse: torch.Tensor,
-    delta: torch.Tensor,
+    stats: torch.Tensor,
     lists: RowLists,
     table: BlockTable,
     dq_sums: torch.Tensor | None,
     *,
     tile: Tile,
     scale: float,
-    num_parts: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns dK and dV [T, G, D]; adds dQ to `dq_sums` float32 [T, H, D] where it is given.
 
-    dout has unit stride in D; lse and delta are float32 [H, T]; `num_parts` divides H / G.
+    dout has unit stride in D; stats are those of `compute_stats`. Without `dq_sums` there are
+    no atomics: equal inputs give equal bits.
     """
     num_tokens, num_heads, head_dim = q.shape
-    num_kv_heads = k.shape[1]
-    dtype = k.dtype if num_parts == 1 else torch.float32
-    # Blocks cover every token, so every element is written.
-    dk, dv = (k.new_empty((num_parts, *k.shape), dtype=dtype) for _ in range(2))
+    group = num_heads // k.shape[1]
+    heads_per_program = group if dq_sums is None else 1
+    meet = heads_per_program < group
+    # Blocks cover every token, so without atomics every element is written.
+    dk, dv = (
+        k.new_zeros(k.shape, dtype=torch.float32) if meet else k.new_empty(k.shape)
+        for _ in range(2)
+    )
     _backward_gather_kernel[
-        (table.num_blocks * (table.block_size // tile.keys), num_kv_heads, num_parts)
+        (table.num_blocks * (table.block_size // tile.keys), num_heads // heads_per_program)
     ](
         dout,
         q,
         k,
         v,
-        lse,
-        delta,
+        stats,
         q if dq_sums is None else dq_sums,
         dk,
         dv,
@@ -71,68 +75,30 @@ def run_backward_gather(
         table.num_blocks,
         scale * LOG2_E,
         scale,
-        HEADS=num_heads // num_kv_heads // num_parts,
+        GROUP=group,
+        HEADS=heads_per_program,
         BLOCK_SIZE=table.block_size,
         R=tile.rows,
         C=tile.keys,
         D=head_dim,
         WITH_DQ=dq_sums is not None,
+        WIDE=needs_wide_offsets(q, dout),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )
-    if num_parts == 1:
-        return dk[0], dv[0]
-    return dk.sum(0).to(k.dtype), dv.sum(0).to(v.dtype)
+    return dk.to(k.dtype), dv.to(v.dtype)
 
 
 @triton.jit
-def _add_tile(
-    dk,
-    dv,
-    keys,
-    values,
-    key,
-    row,
-    real,
-    dout_ptr,
-    q_ptr,
-    lse_ptr,
-    delta_ptr,
-    dq_ptr,
-    stride_ot,
-    stride_qt,
-    stride_qd,
-    stride_dqt,
-    token,
-    logit_scale,
-    scale,
-    D: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    WITH_DQ: tl.constexpr,
-):
-    """Returns dK and dV [C, D] plus the share of R rows; pointers are those of the head."""
-    dim = tl.arange(0, D)[None, :]
-    at = (token + row).to(tl.int64)
-    mask = real[:, None]
-    q = tl.load(q_ptr + at[:, None] * stride_qt + dim * stride_qd, mask=mask, other=0.0)
-    dout = tl.load(dout_ptr + at[:, None] * stride_ot + dim, mask=mask, other=0.0)
-    # +inf makes the probabilities of missing rows 0
-    lse = tl.load(lse_ptr + at, mask=real, other=float("inf"))
-    delta = tl.load(delta_ptr + at, mask=real, other=0.0)
-    # Keys first: P and dS come out transposed, as the products into dK and dV need them (1.2 to
-    # 2.2 times faster than rows first). dK before dV: 715 against 669 TFLOP/s.
-    logits = tl.dot(keys, tl.trans(q), input_precision="ieee")
-    p = tl.exp2(logits * logit_scale - lse[None, :])
-    if CAUSAL:
-        p = tl.where(key[:, None] <= row[None, :], p, 0.0)
-    dp = tl.dot(values, tl.trans(dout), input_precision="ieee")
-    ds = (p * (dp - delta[None, :])).to(q.dtype)
-    dk = tl.dot(ds, q, dk, input_precision="ieee")
-    dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
-    if WITH_DQ:
-        dq = tl.dot(tl.trans(ds), keys, input_precision="ieee") * scale
-        tl.atomic_add(dq_ptr + at[:, None] * stride_dqt + dim, dq, mask=mask, sem="relaxed")
-    return dk, dv
+def _pick_rows(rows_ptr, at, num_own, own, count, R: tl.constexpr):
+    """Returns rows `at`... of the own rows followed by the list, -1 where there is none.
+
+    The own rows take whole tiles up to `num_own`; rows within the sequence, int32 [R].
+    """
+    slot = at - num_own + tl.arange(0, R)
+    listed = (slot >= 0) & (slot < count)
+    row = tl.where(listed, load_rows(rows_ptr, slot, listed), -1)
+    return tl.where(slot < 0, own + at + tl.arange(0, R), row)
 
 
 @triton.jit(do_not_specialize=["num_tokens", "num_heads", "num_blocks"])
@@ -141,8 +107,7 @@ def _backward_gather_kernel(
     q_ptr,
     k_ptr,
     v_ptr,
-    lse_ptr,
-    delta_ptr,
+    stats_ptr,
     dq_ptr,
     dk_ptr,
     dv_ptr,
@@ -166,18 +131,20 @@ def _backward_gather_kernel(
     num_blocks,
     logit_scale,
     scale,
+    GROUP: tl.constexpr,
     HEADS: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
     D: tl.constexpr,
     WITH_DQ: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
-    """One program per (C keys of a block, key head, part); early blocks first: longest lists."""
+    """One program per (C keys of a block, HEADS query heads); early blocks have longest lists."""
     SPLITS: tl.constexpr = BLOCK_SIZE // C
     block = tl.program_id(0) // SPLITS
     split = tl.program_id(0) % SPLITS
-    kv_head, part = tl.program_id(1), tl.program_id(2)
+    kv_head = tl.program_id(1) * HEADS // GROUP
     _, token, length, first = load_block(table_ptr, block)
     start = (block - first) * BLOCK_SIZE + split * C
     if start >= length:
@@ -197,77 +164,73 @@ def _backward_gather_kernel(
         mask=mask,
         other=0.0,
     )
+    HALF: tl.constexpr = min(D, 64)
+    half = tl.arange(0, HALF)[None, :]
+    if WITH_DQ:
+        at_left = k_ptr + kv_head.to(tl.int64) * stride_kg + at_key * stride_kt + half * stride_kd
+        keys_left = tl.load(at_left, mask=mask, other=0.0)
+        if D > HALF:
+            keys_right = tl.load(at_left + HALF * stride_kd, mask=mask, other=0.0)
     dk = tl.zeros((C, D), tl.float32)
     dv = tl.zeros((C, D), tl.float32)
-    own_stop = tl.minimum((block - first + 1) * BLOCK_SIZE, length)
-    stride_dqt = num_heads.to(tl.int64) * D
+    num_own = tl.cdiv(tl.minimum((block - first + 1) * BLOCK_SIZE, length) - start, R) * R
+    column = tl.arange(0, STATS)[None, :]
     for i in tl.range(0, HEADS):
-        head = (kv_head * tl.num_programs(2) + part) * HEADS + i
-        q_head = q_ptr + head.to(tl.int64) * stride_qh
-        dout_head = dout_ptr + head.to(tl.int64) * stride_oh
-        lse_head = lse_ptr + head.to(tl.int64) * num_tokens
-        delta_head = delta_ptr + head.to(tl.int64) * num_tokens
-        dq_head = dq_ptr + head.to(tl.int64) * D
-        for at in tl.range(start, own_stop, R):
-            row = at + tl.arange(0, R)
-            real = row < own_stop
-            dk, dv = _add_tile(
-                dk,
-                dv,
-                keys,
-                values,
-                key,
-                row,
-                real,
-                dout_head,
-                q_head,
-                lse_head,
-                delta_head,
-                dq_head,
-                stride_ot,
-                stride_qt,
-                stride_qd,
-                stride_dqt,
-                token,
-                logit_scale,
-                scale,
-                D=D,
-                CAUSAL=True,
-                WITH_DQ=WITH_DQ,
-            )
+        head = (tl.program_id(1) * HEADS + i).to(tl.int64)
         index = head * num_blocks + block
         count = tl.load(counts_ptr + index)
-        base = tl.load(ends_ptr + index) - count
-        for at in tl.range(0, count, R):
-            slot = at + tl.arange(0, R)
-            real = slot < count
-            row = load_rows(rows_ptr + base, slot, real)
-            dk, dv = _add_tile(
-                dk,
-                dv,
-                keys,
-                values,
-                key,
-                row,
-                real,
-                dout_head,
-                q_head,
-                lse_head,
-                delta_head,
-                dq_head,
-                stride_ot,
-                stride_qt,
-                stride_qd,
-                stride_dqt,
-                token,
-                logit_scale,
-                scale,
-                D=D,
-                CAUSAL=False,
-                WITH_DQ=WITH_DQ,
+        rows = rows_ptr + tl.load(ends_ptr + index) - count
+        # One tile ahead: the copies of a tile start when its rows are known.
+        next_row = _pick_rows(rows, 0, num_own, start, count, R)
+        for at in tl.range(0, num_own + count, R):
+            row = next_row
+            next_row = _pick_rows(rows, at + R, num_own, start, count, R)
+            real = ((row >= 0) & (row < length))[:, None]
+            at_row = (token + row)[:, None]
+            if WIDE:
+                at_row = at_row.to(tl.int64)
+            q = tl.load(
+                (q_ptr + head * stride_qh) + (at_row * stride_qt + dim * stride_qd),
+                mask=real,
+                other=0.0,
             )
-    num_kv_heads = tl.num_programs(1)
-    target = (part.to(tl.int64) * num_tokens + token + key) * num_kv_heads + kv_head
-    target = target[:, None] * D + dim
-    tl.store(dk_ptr + target, (dk * scale).to(dk_ptr.dtype.element_ty), mask=mask)
-    tl.store(dv_ptr + target, dv.to(dv_ptr.dtype.element_ty), mask=mask)
+            dout = tl.load(
+                (dout_ptr + head * stride_oh) + (at_row * stride_ot + dim),
+                mask=real,
+                other=0.0,
+            )
+            # Missing rows are all zeros: p = 1, dP = 0, dS = 0.
+            stats = tl.load(
+                (stats_ptr + head * num_tokens * STATS) + (at_row * STATS + column),
+                mask=real,
+                other=0.0,
+            )
+            lse = tl.sum(tl.where(column == 0, stats, 0.0), axis=1)
+            delta = tl.sum(tl.where(column == 1, stats, 0.0), axis=1)
+            # Keys first: P and dS come out transposed, as the products into dK and dV need them
+            # (1.2-2.2 times faster than rows first). dK before dV: 715 against 669 TFLOP/s.
+            logits = tl.dot(keys, tl.trans(q), input_precision="ieee")
+            p = tl.exp2(logits * logit_scale - lse[None, :])
+            if at < num_own:
+                # Not `row`: it would be carried along in this layout too, 16 registers.
+                own = start + at + tl.arange(0, R)
+                p = tl.where(key[:, None] <= own[None, :], p, 0.0)
+            dp = tl.dot(values, tl.trans(dout), input_precision="ieee")
+            ds = (p * (dp - delta[None, :])).to(q.dtype)
+            dk = tl.dot(ds, q, dk, input_precision="ieee")
+            dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
+            if WITH_DQ:
+                target = (dq_ptr + head * D) + (at_row * num_heads * D + half)
+                turned = tl.trans(ds)
+                dq = tl.dot(turned, keys_left, input_precision="ieee") * scale
+                tl.atomic_add(target, dq, mask=real, sem="relaxed")
+                if D > HALF:
+                    dq = tl.dot(turned, keys_right, input_precision="ieee") * scale
+                    tl.atomic_add(target + HALF, dq, mask=real, sem="relaxed")
+    target = (at_key * (num_heads // GROUP) + kv_head) * D + dim
+    if HEADS < GROUP:
+        tl.atomic_add(dk_ptr + target, dk * scale, mask=mask, sem="relaxed")
+        tl.atomic_add(dv_ptr + target, dv, mask=mask, sem="relaxed")
+    else:
+        tl.store(dk_ptr + target, (dk * scale).to(dk_ptr.dtype.element_ty), mask=mask)
+        tl.store(dv_ptr + target, dv.to(dv_ptr.dtype.element_ty), mask=mask)

@@ -13,6 +13,7 @@ import triton.language as tl
 from sbkernels.moba.triton.blocks import BlockTable, load_block
 from sbkernels.moba.triton.forward_union import LOG2_E, describe_tiles, row_bit
 from sbkernels.moba.triton.lists import UnionLists
+from sbkernels.moba.triton.stats import STATS
 from sbkernels.moba.triton.tiles import Tile
 
 
@@ -21,8 +22,7 @@ def run_backward_union(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    lse: torch.Tensor,
-    delta: torch.Tensor,
+    stats: torch.Tensor,
     words: torch.Tensor,
     lists: UnionLists,
     table: BlockTable,
@@ -38,8 +38,7 @@ def run_backward_union(
         q,
         describe_tiles(k, tile.keys),
         describe_tiles(v, tile.keys),
-        lse,
-        delta,
+        stats,
         dq,
         words,
         lists.blocks,
@@ -63,26 +62,13 @@ def run_backward_union(
     return dq
 
 
-@triton.jit
-def _add_keys(dq, q, dout, lse, delta, keys, values, logit_scale, allowed):
-    """Returns dQ / scale [R, D] plus the share of C keys; lse is +inf where a row chose not."""
-    logits = tl.dot(q, tl.trans(keys), input_precision="ieee")
-    p = tl.exp2(logits * logit_scale - lse[:, None])
-    if allowed is not None:
-        p = tl.where(allowed, p, 0.0)
-    dp = tl.dot(dout, tl.trans(values), input_precision="ieee")
-    ds = (p * (dp - delta[:, None])).to(keys.dtype)
-    return tl.dot(ds, keys, dq, input_precision="ieee")
-
-
 @triton.jit(do_not_specialize=["num_tokens", "max_num_blocks", "num_words"])
 def _backward_union_kernel(
     dout_ptr,
     q_ptr,
     k_tiles,
     v_tiles,
-    lse_ptr,
-    delta_ptr,
+    stats_ptr,
     dq_ptr,
     words_ptr,
     blocks_ptr,
@@ -121,26 +107,18 @@ def _backward_union_kernel(
     dout_ptr += head.to(tl.int64) * stride_oh
     q = tl.load(q_ptr + at[:, None] * stride_qt + dim * stride_qd, mask=real[:, None], other=0.0)
     dout = tl.load(dout_ptr + at[:, None] * stride_ot + dim, mask=real[:, None], other=0.0)
-    row_index = head.to(tl.int64) * num_tokens + token + row
-    lse = tl.load(lse_ptr + row_index, mask=real, other=float("inf"))
-    delta = tl.load(delta_ptr + row_index, mask=real, other=0.0)
+    stats = stats_ptr + (head.to(tl.int64) * num_tokens + at) * STATS
+    lse = tl.load(stats, mask=real, other=0.0)
+    delta = tl.load(stats + 1, mask=real, other=0.0)
     dq = tl.zeros((R, D), tl.float32)
-    column = head // GROUP * D
-    diagonal = in_block // C * C
-
-    start = own * BLOCK_SIZE + diagonal
-    stop = tl.minimum(own * BLOCK_SIZE + in_block + R, length)
-    for key in tl.range(start, stop, C, num_stages=1):
-        keys = k_tiles.load([token + key, column])
-        values = v_tiles.load([token + key, column])
-        allowed = (key + tl.arange(0, C))[None, :] <= row[:, None]
-        dq = _add_keys(dq, q, dout, lse, delta, keys, values, logit_scale, allowed)
 
     index = head.to(tl.int64) * tl.num_programs(0) + tile
     words_ptr += head.to(tl.int64) * max_num_blocks * num_words
     blocks_ptr += index * (max_num_blocks + 1)
     STEPS: tl.constexpr = BLOCK_SIZE // C
-    stop = tl.load(num_past_ptr + index) * STEPS + diagonal // C
+    masked = tl.load(num_past_ptr + index) * STEPS + in_block // C
+    stop = masked + max(1, R // C)
+    column = head // GROUP * D
     padded_row = first * BLOCK_SIZE + row
     next_block = tl.load(blocks_ptr).to(tl.int32)
     next_chosen = row_bit(words_ptr, next_block, num_words, padded_row)
@@ -149,11 +127,17 @@ def _backward_union_kernel(
         ahead = tl.minimum(step + 1, stop - 1) // STEPS
         next_block = tl.load(blocks_ptr + ahead).to(tl.int32)
         next_chosen = row_bit(words_ptr, next_block, num_words, padded_row)
-        key = token + listed * BLOCK_SIZE + step % STEPS * C
-        keys = k_tiles.load([key, column])
-        values = v_tiles.load([key, column])
-        row_lse = tl.where(chosen, lse, float("inf"))
-        dq = _add_keys(dq, q, dout, row_lse, delta, keys, values, logit_scale, None)
+        key = listed * BLOCK_SIZE + step % STEPS * C
+        keys = k_tiles.load([token + key, column])
+        values = v_tiles.load([token + key, column])
+        logits = tl.dot(q, tl.trans(keys), input_precision="ieee")
+        p = tl.exp2(logits * logit_scale - tl.where(chosen, lse, float("inf"))[:, None])
+        if step >= masked:
+            past = (key + tl.arange(0, C))[None, :] <= row[:, None]
+            p = tl.where(past, p, 0.0)
+        dp = tl.dot(dout, tl.trans(values), input_precision="ieee")
+        ds = (p * (dp - delta[:, None])).to(keys.dtype)
+        dq = tl.dot(ds, keys, dq, input_precision="ieee")
 
     target = (at * tl.num_programs(1) + head)[:, None] * D + dim
     tl.store(dq_ptr + target, (dq * scale).to(dq_ptr.dtype.element_ty), mask=real[:, None])

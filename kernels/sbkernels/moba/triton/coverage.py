@@ -18,7 +18,7 @@ from sbkernels.moba.triton.score import score_blocks
 
 # 16 rows and 1 warp: the sort stays in registers of one warp (4 warps are twice as slow).
 SAMPLES = 16
-WARPS_BY_WIDTH = {16: 1, 32: 1, 64: 1, 128: 1, 256: 1, 512: 2, 1024: 4, 2048: 8}
+WARPS_BY_WIDTH = {16: 1, 32: 1, 64: 1, 128: 1, 256: 1, 512: 4, 1024: 4, 2048: 8}
 
 
 def compute_coverage(
@@ -130,6 +130,33 @@ def _coverage_kernel(
     seen = tl.max(tl.where(real, own, 0)) + 1
     start = tl.load(first_block_ptr + sequence)
     centroids_ptr += ((head // GROUP).to(tl.int64) * num_blocks + start) * D
+    partial_ptr += (tile.to(tl.int64) * tl.num_programs(1) + head) * num_rungs
+    # Tiles of the first half see at most half the blocks: half the sort.
+    if seen <= B // 2:
+        _sum_rungs(
+            partial_ptr, rungs_ptr, q, centroids_ptr, real, own, seen, num_rungs, scale, D, B // 2
+        )
+    else:
+        _sum_rungs(
+            partial_ptr, rungs_ptr, q, centroids_ptr, real, own, seen, num_rungs, scale, D, B
+        )
+
+
+@triton.jit
+def _sum_rungs(
+    partial_ptr,
+    rungs_ptr,
+    q,
+    centroids_ptr,
+    real,
+    own,
+    seen,
+    num_rungs,
+    scale,
+    D: tl.constexpr,
+    B: tl.constexpr,
+):
+    """Writes for each rung the summed mass of the rows' first blocks, of B at most."""
     block = tl.arange(0, B)
     logits = score_blocks(q, centroids_ptr, seen, D, B, 0, 1) * scale
     logits = tl.where(block[None, :] <= own[:, None], logits, -float("inf"))
@@ -140,7 +167,6 @@ def _coverage_kernel(
     # The own block has rank 0 whatever its mass, so it is added apart from the sorted rest.
     own_total = tl.sum(tl.where(is_own, mass, 0.0))
     by_rank = tl.sum(tl.sort(tl.where(is_own, 0.0, mass), dim=1, descending=True), axis=0)
-    partial_ptr += (tile.to(tl.int64) * tl.num_programs(1) + head) * num_rungs
     for i in tl.range(0, num_rungs):
         rung = tl.load(rungs_ptr + i)
         total = own_total + tl.sum(tl.where(block < rung - 1, by_rank, 0.0))

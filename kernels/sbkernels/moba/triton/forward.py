@@ -13,7 +13,7 @@ from sbkernels.moba.triton.forward_gather import finish_forward_gather, run_forw
 from sbkernels.moba.triton.forward_union import ForwardState, run_forward_union
 from sbkernels.moba.triton.lists import build_union_lists, choose_layout
 from sbkernels.moba.triton.rows import build_row_lists
-from sbkernels.moba.triton.tiles import choose_tile, count_processors, max_inflation_of
+from sbkernels.moba.triton.tiles import choose_tile, count_programs, max_inflation_of
 
 
 def run_forward(
@@ -39,6 +39,7 @@ def run_forward(
     state = _allocate(q, layout, sums=not deterministic)
     run_forward_union(q, k, v, words, lists, table, state, tile=tile, scale=scale, repair=False)
     if not deterministic:
+        gather_tile = choose_tile("forward_gather", q, block_size=table.block_size)
         run_forward_gather(
             q,
             k,
@@ -46,9 +47,9 @@ def run_forward(
             build_row_lists(words, table, layout),
             table,
             state,
-            tile=choose_tile("forward_gather", q, block_size=table.block_size),
+            tile=gather_tile,
             scale=scale,
-            num_programs=count_processors(q.device),
+            num_programs=count_programs(q.device, gather_tile),
         )
         finish_forward_gather(table, state)
         run_forward_union(q, k, v, words, lists, table, state, tile=tile, scale=scale, repair=True)

@@ -117,31 +117,6 @@ def row_bit(words_ptr, block, num_words, row):
     return ((word >> (row % 32)) & 1) != 0
 
 
-@triton.jit
-def _attend(q, keys, values, top, total, acc, logit_scale, bias):
-    """Returns the running (maximum, sum, output) after one key tile.
-
-    `bias` is 0 where a (row, key) counts and -inf elsewhere; the diagonal tile only.
-    """
-    logits = tl.dot(q, tl.trans(keys), input_precision="ieee") * logit_scale + bias
-    new_top = tl.maximum(top, tl.max(logits, axis=1))
-    p = tl.exp2(logits - new_top[:, None])
-    shrink = tl.exp2(top - new_top)
-    acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision="ieee")
-    return new_top, total * shrink + tl.sum(p, axis=1), acc
-
-
-@triton.jit
-def _attend_rows(q, keys, values, top, total, acc, logit_scale, chosen):
-    """Returns the running (maximum, sum, output) after one key tile that `chosen` rows see."""
-    logits = tl.dot(q, tl.trans(keys), input_precision="ieee")
-    new_top = tl.where(chosen, tl.maximum(top, tl.max(logits, axis=1) * logit_scale), top)
-    p = tl.exp2(logits * logit_scale - tl.where(chosen, new_top, float("inf"))[:, None])
-    shrink = tl.exp2(top - new_top)
-    acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision="ieee")
-    return new_top, total * shrink + tl.sum(p, axis=1), acc
-
-
 @triton.jit(do_not_specialize=["num_tokens", "num_sequences", "max_num_blocks", "num_words"])
 def _forward_union_kernel(
     q_ptr,
@@ -197,27 +172,17 @@ def _forward_union_kernel(
     top = tl.full((R,), NO_LOGIT, tl.float32)
     total = tl.zeros((R,), tl.float32)
     acc = tl.zeros((R, D), tl.float32)
-    column = head // GROUP * D
-    diagonal = in_block // C * C
-
-    # A loop of its own, else its buffers outlive the next one (64 KB too much for 3 stages).
-    start = own * BLOCK_SIZE + diagonal
-    stop = tl.minimum(own * BLOCK_SIZE + in_block + R, length)
-    for key in tl.range(start, stop, C, num_stages=1):
-        keys = k_tiles.load([token + key, column])
-        values = v_tiles.load([token + key, column])
-        future = (key + tl.arange(0, C))[None, :] > row[:, None]
-        bias = tl.where(future, -float("inf"), 0.0)
-        top, total, acc = _attend(q, keys, values, top, total, acc, logit_scale, bias)
-
-    # Steps: the listed blocks in tiles of C keys, then the own block up to the diagonal.
+    # Steps: the listed blocks in tiles of C keys, then the own block up to the diagonal, whose
+    # tiles come last. A loop of its own for those made ptxas serialise all matrix products.
     index = head.to(tl.int64) * tl.num_programs(0) + tile
     words_ptr += head.to(tl.int64) * max_num_blocks * num_words
     blocks_ptr += index * (max_num_blocks + 1)
-    num_past = tl.load(num_past_ptr + index)
     STEPS: tl.constexpr = BLOCK_SIZE // C
-    start = num_past * STEPS if gather else 0
-    stop = num_past * STEPS + diagonal // C
+    start = tl.load(num_past_ptr + index) * STEPS
+    masked = start + in_block // C
+    stop = masked + max(1, R // C)
+    start = start if gather else 0
+    column = head // GROUP * D
     padded_row = first * BLOCK_SIZE + row
     next_block = tl.load(blocks_ptr + start // STEPS).to(tl.int32)
     next_chosen = row_bit(words_ptr, next_block, num_words, padded_row)
@@ -226,10 +191,21 @@ def _forward_union_kernel(
         ahead = tl.minimum(step + 1, stop - 1) // STEPS
         next_block = tl.load(blocks_ptr + ahead).to(tl.int32)
         next_chosen = row_bit(words_ptr, next_block, num_words, padded_row)
-        key = token + listed * BLOCK_SIZE + step % STEPS * C
-        keys = k_tiles.load([key, column])
-        values = v_tiles.load([key, column])
-        top, total, acc = _attend_rows(q, keys, values, top, total, acc, logit_scale, chosen)
+        key = listed * BLOCK_SIZE + step % STEPS * C
+        keys = k_tiles.load([token + key, column])
+        values = v_tiles.load([token + key, column])
+        logits = tl.dot(q, tl.trans(keys), input_precision="ieee")
+        if step >= masked:
+            past = (key + tl.arange(0, C))[None, :] <= row[:, None]
+            logits = tl.where(past, logits, -float("inf"))
+        new_top = tl.where(chosen, tl.maximum(top, tl.max(logits, axis=1) * logit_scale), top)
+        # Rows that did not choose the block subtract +inf: their weights are 0.
+        p = tl.exp2(logits * logit_scale - tl.where(chosen, new_top, float("inf"))[:, None])
+        shrink = tl.exp2(top - new_top)
+        acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision="ieee")
+        total = total * shrink + tl.sum(p, axis=1)
+        top = new_top
+    total = tl.where(real, total, 1.0)
 
     row_index = head.to(tl.int64) * num_tokens + token + row
     target = (token + row).to(tl.int64)[:, None] * tl.num_programs(1) * D + head * D + dim[None, :]

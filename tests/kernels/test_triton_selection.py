@@ -12,7 +12,7 @@ from sbkernels.moba.triton.rows import build_row_lists
 from sbkernels.moba.triton.selection import pack_selection
 from sbkernels.testing import PackedInputs, make_inputs
 
-LENGTHS = [(300,), (0, 1, 130, 0, 500, 64, 65, 0), (64,), (1, 1, 1)]
+LENGTHS = [(300,), (0, 1, 130, 0, 260, 64, 65, 0), (1, 1, 1)]
 
 
 def integer_inputs(lengths, *, span, device, dtype=torch.float32, head_dim=16, seed=0):
@@ -72,7 +72,7 @@ def test_zero_and_minus_zero_are_equal(device):
 
 @pytest.mark.parametrize("max_num_blocks", [100, 500, 600, 1100])
 def test_every_width_of_the_score_tile_chooses_alike(max_num_blocks, device):
-    inputs = integer_inputs((1500,), span=2, device=device)
+    inputs = integer_inputs((400,), span=2, device=device)
     wanted = members(inputs, 4, block_size=64, backend="reference")
     got = members(inputs, 4, block_size=64, backend="triton", max_seqlen=64 * max_num_blocks)
     assert torch.equal(got[..., : wanted.shape[2]], wanted)
@@ -99,9 +99,9 @@ def test_random_scores_are_chosen_up_to_rounding(family, device):
 
 
 def test_a_choice_is_part_of_every_larger_one(device):
-    inputs = integer_inputs((600, 90), span=2, device=device)
+    inputs = integer_inputs((400, 90), span=2, device=device)
     smaller = members(inputs, 1, block_size=64, backend="triton")
-    for top_k in range(2, 12):
+    for top_k in range(2, 9):
         larger = members(inputs, top_k, block_size=64, backend="triton")
         assert (larger | ~smaller).all()
         smaller = larger
@@ -176,7 +176,7 @@ def test_the_layout_follows_the_union_inflation(device):
     assert not choose_layout(lists, table, max_inflation=50.0).any()
 
 
-@pytest.mark.parametrize("row_stride", [1, 5, 16])
+@pytest.mark.parametrize("row_stride", [5, 16])
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_coverage_is_that_of_the_reference(lengths, row_stride, device):
     inputs = make_inputs(

@@ -59,7 +59,7 @@ class BatchPlan:
 class CostModel(Protocol):
     """Predicted milliseconds; ``micro_batch_ms = max(floor_ms, sum of sequence_ms) + constant_ms``.
 
-    DESIGN: the host floor is real, so a short micro-batch costs its launching, not its work.
+    The host floor is real: a short micro-batch costs its launching, not its work.
     """
 
     @property

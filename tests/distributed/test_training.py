@@ -103,6 +103,16 @@ def test_dense_measures_what_all_blocks_cover(tiny_run, torchrun, tmp_path):
     assert summary["coverage_delta"] > 0
 
 
+def test_the_barrier_in_every_micro_batch_trains_the_same(torchrun, tiny_run, tmp_path_factory):
+    micro = make_tiny_run(tmp_path_factory.mktemp("micro"), barrier="micro")
+    outs = {name: tmp_path_factory.mktemp(name) for name in ("step_out", "micro_out")}
+    torchrun("-m", "sbcore.train", *tiny_run.words("baseline", outs["step_out"]))
+    torchrun("-m", "sbcore.train", *micro.words("baseline", outs["micro_out"]))
+    losses = [[row["loss"] for row in rows_of(out)] for out in outs.values()]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert json.loads((outs["micro_out"] / "summary.json").read_text())["barrier"] == "micro"
+
+
 def test_another_number_of_ranks_is_refused_in_one_line(tiny_run, torchrun, tmp_path):
     done = torchrun(
         "-m", "sbcore.train", *tiny_run.words("baseline", tmp_path), num_ranks=1, check=False

@@ -1,8 +1,8 @@
 """Evaluation, tracking, report."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import BeforeValidator, PositiveInt
 
 from sbcore.config.section import Section
 
@@ -26,10 +26,15 @@ class EvaluateConfig(Section):
     """Most examples per task."""
 
 
+def _yaml_switch(value: object) -> object:
+    """Returns the word that was written: yaml reads an unquoted on or off as true or false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class TrackingConfig(Section):
     """MLflow."""
 
-    enabled: Literal["auto", "on", "off"] = "auto"
+    enabled: Annotated[Literal["auto", "on", "off"], BeforeValidator(_yaml_switch)] = "auto"
     """auto: on when mlflow can be imported; off: only the files under results/."""
     uri: str | None = None
     """Tracking server; null = MLFLOW_TRACKING_URI, else a sqlite file under results/."""

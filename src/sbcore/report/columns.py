@@ -72,7 +72,8 @@ COLUMNS = (
         "waiting",
         "%",
         "measured",
-        "Share of the step time that a rank spends waiting for others, mean over ranks.",
+        "Share of the step time that a rank spends in collectives, mean over ranks: waiting for "
+        "others, and the transfer itself.",
         lambda row: number(row.waiting_pct, 1),
     ),
     Column(

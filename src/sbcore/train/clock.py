@@ -1,7 +1,7 @@
 """Where a step's time goes on this rank: computing, or standing in a collective.
 
-FSDP lets its two collectives be replaced; ours do the same and keep the time. A collective of
-this size takes a fraction of a millisecond by itself, so the time in it is waiting.
+FSDP lets its two collectives be replaced; ours do the same and keep the time. That time is the
+transfer as well as the waiting: docs/decisions/timed-collectives.md says how much of it.
 """
 
 import time

@@ -71,3 +71,10 @@ def test_a_value_that_replaced_the_file_s_is_not_blamed_on_the_file(tmp_path: Pa
         "from the command line: seed = -1: should be greater than or equal to 0. the default is 0.",
         f"{path}:2: topology.num_ranks = 0: should be greater than 0. the default is 2.",
     ]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto", '"off"'])
+def test_a_switch_may_be_written_as_yaml_reads_it(tmp_path, word):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"tracking: {{enabled: {word}}}\n")
+    assert load_config(path).tracking.enabled == word.strip('"')

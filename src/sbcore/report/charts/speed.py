@@ -71,7 +71,10 @@ def time_parts(trainings: Trainings) -> Chart:
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the step, mean over ranks and steps")
         axes.grid(visible=False)
-    note = "Blue: computing. Amber: waiting for other ranks. Grey: tuning, data, optimizer, rest."
+    note = (
+        "Blue: computing. Amber: in collectives, waiting and transfer. "
+        "Grey: tuning, data, optimizer, rest."
+    )
     return Chart("time-parts", "Where the time goes", note, figure)
 
 

@@ -10,10 +10,18 @@ from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray
 
 def micro_batch_ms(batch: BatchPlan, lengths: IntArray, cost: CostModel) -> FloatArray:
     """Returns the predicted time of every micro-batch, dummies included, [R, M]."""
-    sequence_ms = cost.sequence_ms(lengths).tolist()
-    loads = [[sum(sequence_ms[i] for i in pack) for pack in rank] for rank in batch.micro_batches]
-    times: FloatArray = np.maximum(np.array(loads, dtype=np.float64), cost.floor_ms)
-    return times + cost.constant_ms
+    times = cost.sequence_ms(lengths)
+    return packed_ms(batch, times, floor_ms=cost.floor_ms, constant_ms=cost.constant_ms)
+
+
+def packed_ms(
+    batch: BatchPlan, sequence_ms: FloatArray, *, floor_ms: float, constant_ms: float
+) -> FloatArray:
+    """Returns what micro-batches take whose sequences take sequence_ms [N], [R, M]."""
+    each = sequence_ms.tolist()
+    loads = [[sum(each[i] for i in pack) for pack in rank] for rank in batch.micro_batches]
+    times: FloatArray = np.maximum(np.array(loads, dtype=np.float64), floor_ms)
+    return times + constant_ms
 
 
 def step_ms(times: FloatArray, barrier: Barrier) -> float:

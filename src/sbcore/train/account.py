@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sbcore.plan.objective import imbalance, step_ms
+from sbcore.plan.objective import imbalance, packed_ms, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import LedgerPart, StepReport
 from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
@@ -48,9 +48,12 @@ def used_top_k(reports: Sequence[StepReport], shape: tuple[int, int]) -> IntArra
 
 def predicted_micro_ms(plan: StepPlan, latency: LatencyModel, top_k: IntArray) -> FloatArray:
     """Returns the predicted time of every micro-batch, [R, M], at the budgets given."""
-    times = latency.predict(plan.lengths, top_k)
-    sums = [[times[list(micro)].sum() for micro in rank] for rank in plan.batch.micro_batches]
-    return np.maximum(np.array(sums, dtype=np.float64), latency.floor_ms) + latency.constant_ms
+    return packed_ms(
+        plan.batch,
+        latency.predict(plan.lengths, top_k),
+        floor_ms=latency.floor_ms,
+        constant_ms=latency.constant_ms,
+    )
 
 
 def compute_micro_ms(reports: Sequence[StepReport]) -> FloatArray:

@@ -5,6 +5,7 @@ rank, and any number of ranks after a restart, can recompute it.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from sbcore.plan.balancers import load_balancer
 from sbcore.plan.cost import BudgetCost, KnownLengthsCost
 from sbcore.plan.file import PLAN, SUMMARY, PlanRows
 from sbcore.plan.index import Samples, read_samples
-from sbcore.plan.sampling import step_seed, steps
+from sbcore.plan.sampling import sampling_digest, step_seed, steps
 from sbcore.plan.summary import StepSummary, summarise_plan, summarise_step, to_rows
-from sbcore.types import CostModel, Topology
+from sbcore.types import CostModel, IntArray, Topology
 
 
 def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
     top_k = _top_k(config, samples)
     num_extrapolated = _check_reach(config, samples, model, top_k=top_k)
     cost = KnownLengthsCost(BudgetCost(model, top_k), samples.lengths)
-    rows, summaries = _lay_out(config, samples, cost)
+    batches = list(steps(len(samples.lengths), config.sampling, seed=config.seed))
+    rows, summaries = _lay_out(config, samples, cost=cost, batches=batches)
     summary = {
         "overall": summarise_plan(summaries)
         | {
@@ -50,18 +52,19 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
         },
         "steps": to_rows(summaries),
     }
-    rows.write(out / PLAN, _metadata(config, index=index, table=latency / TABLE))
+    order = sampling_digest(samples.sample_ids[chosen] for chosen in batches)
+    made_for = _metadata(config, index=index, table=latency / TABLE)
+    rows.write(out / PLAN, made_for | {"order_digest": order})
     write_json(out / SUMMARY, summary)
     return summary
 
 
 def _lay_out(
-    config: PlanStage, samples: Samples, cost: CostModel
+    config: PlanStage, samples: Samples, *, cost: CostModel, batches: Sequence[IntArray]
 ) -> tuple[PlanRows, list[StepSummary]]:
     topology = Topology(config.num_ranks, config.barrier, config.max_tokens, config.max_sequences)
     balancer = load_balancer(config.balancer.kind)
     rows, summaries = PlanRows(), []
-    batches = steps(len(samples.lengths), config.sampling, seed=config.seed)
     for step, chosen in enumerate(batches):
         lengths = samples.lengths[chosen]
         seed = step_seed(config.seed, step)

@@ -27,6 +27,9 @@ class StepPlan:
 class PlanFile:
     """The plan of a whole training, step by step.
 
+    ``order_digest`` names the sequence of global batches (see `sampling_digest`): plans with equal
+    ones can take over from each other after any step, whatever their ranks and balancers.
+
     Raises:
         SparseBalanceError: The file is missing or broken, of another format version, or made for
             another data set than that of the index.
@@ -41,6 +44,7 @@ class PlanFile:
         self.num_ranks = int(metadata["num_ranks"])
         self.barrier = Barrier(metadata["barrier"])
         self.block_size = int(metadata["block_size"])
+        self.order_digest = metadata["order_digest"]
         self._columns = {
             name: table[name].to_numpy().astype(np.int64)
             for name in ("step", "rank", "micro_batch", "sample_id", "num_tokens")

@@ -4,7 +4,8 @@ The global batch is the largest scope within which a layout leaves the optimizer
 alone; choosing batches by length would be another way of sampling.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 
 import numpy as np
 
@@ -33,6 +34,19 @@ def steps(num_samples: int, sampling: SamplingConfig, *, seed: int) -> Iterator[
                 return
             yield batch
             step += 1
+
+
+def sampling_digest(batches: Iterable[IntArray]) -> str:
+    """Returns the sha256 of a sequence of global batches, given as sample ids.
+
+    The order of the batches counts, the order inside a batch does not: so plans of any number of
+    ranks, balancer, barrier and cost have one digest as long as they draw the same batches.
+    """
+    digest = sha256()
+    for sample_ids in batches:
+        digest.update(len(sample_ids).to_bytes(8, "little"))
+        digest.update(np.sort(sample_ids).astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def step_seed(seed: int, step: int) -> int:

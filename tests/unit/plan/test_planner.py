@@ -167,7 +167,7 @@ def test_the_plan_of_another_data_set_is_refused(inputs: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize(
     ("metadata", "told"),
-    [({"format_version": "0"}, "format_version = 0: not 1"), ({}, "format_version = none: not 1")],
+    [({"format_version": "0"}, "format_version = 0: not 2"), ({}, "format_version = none: not 2")],
 )
 def test_another_format_is_refused(
     inputs: dict[str, Path], metadata: dict[str, str], told: str

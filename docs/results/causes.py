@@ -15,7 +15,7 @@ from sbcore.plan.cost import BudgetCost, TokenCost
 from sbcore.plan.objective import micro_batch_ms, step_ms
 from sbcore.plan.sampling import step_seed, steps
 from sbcore.simulate.setting import Setting
-from sbcore.types import CostModel, Topology
+from sbcore.types import CostModel
 
 NUM_STEPS = 30
 SIZES = ((4, 16), (8, 64), (64, 256))
@@ -52,13 +52,12 @@ def total_ms(setting: Setting, balancer: BalancerConfig, *, planned_by: CostMode
     """Returns the predicted time of all steps, whatever the plan was made by."""
     scene = setting.scene(top_k=balancers.CONFIG.top_k)
     cost = BudgetCost(setting.latency, scene.top_k)
-    topology = Topology(scene.num_ranks, scene.barrier, scene.max_tokens, max_sequences=0)
     plan, total = load_balancer(balancer.kind), 0.0
     batches = list(steps(len(setting.lengths), scene.sampling, seed=scene.seed))
     for number, chosen in enumerate(batches[:NUM_STEPS]):
         lengths, seed = setting.lengths[chosen], step_seed(scene.seed, number)
-        batch = plan(lengths, topology, cost=planned_by, seed=seed, config=balancer)
-        total += step_ms(micro_batch_ms(batch, lengths, cost), scene.barrier)
+        batch = plan(lengths, scene.topology, cost=planned_by, seed=seed, config=balancer)
+        total += step_ms(micro_batch_ms(batch, lengths, cost), scene.topology.barrier)
     return total
 
 

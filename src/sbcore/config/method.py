@@ -39,6 +39,10 @@ class SabBalancer(Section):
     kind: Literal["sab"] = "sab"
     local_search_rounds: NonNegativeInt = 50
     """Most moves or swaps tried after the greedy assignment."""
+    online: bool = False
+    """Lay out each global batch again during training, with the budgets that tuning uses lately."""
+    budget_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the moving averages of those budgets, per step; read when online."""
 
 
 BalancerConfig = Annotated[

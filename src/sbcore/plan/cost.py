@@ -41,6 +41,20 @@ class BudgetCost:
         return self.latency.predict(lengths, np.full(len(lengths), self.top_k, dtype=np.int64))
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTimesCost:
+    """The times of one global batch's sequences, already predicted, as at budgets of their own."""
+
+    milliseconds: FloatArray  # [N]
+    floor_ms: float
+    constant_ms: float
+
+    def sequence_ms(self, lengths: IntArray) -> FloatArray:
+        """Returns the times; lengths must be those of that global batch. [N] -> [N]."""
+        assert lengths.shape == self.milliseconds.shape, (lengths.shape, self.milliseconds.shape)
+        return self.milliseconds
+
+
 class KnownLengthsCost:
     """Another cost model, asked once for each length of a data set and looked up from then on."""
 

@@ -6,7 +6,7 @@ N sequences, R ranks, M micro-batches per rank.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from sbcore.config.data import SamplingConfig
 from sbcore.config.method import BalancerConfig
 from sbcore.plan.balancers import load_balancer
 from sbcore.plan.bounds import lower_bound, optimality_gap
-from sbcore.plan.cost import BudgetCost
+from sbcore.plan.budgets import BudgetAverages
+from sbcore.plan.cost import BudgetCost, KnownTimesCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
 from sbcore.plan.sampling import step_seed, steps
 from sbcore.plan.workload import make_workload
-from sbcore.types import Barrier, BatchPlan, FloatArray, IntArray, LatencyModel, Topology
+from sbcore.types import BatchPlan, CostModel, FloatArray, IntArray, LatencyModel, Topology
 
 BudgetDecision = Callable[[IntArray, BatchPlan], IntArray]
 """Returns top_k [num_layers, N] for a step's lengths [N] and plan: a tuner at work."""
@@ -26,15 +27,14 @@ BudgetDecision = Callable[[IntArray, BatchPlan], IntArray]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What all methods of a comparison share."""
+    """What all methods of a comparison share; each sets the topology's max_sequences itself."""
 
     lengths: IntArray
     latency: LatencyModel
+    block_size: int
     top_k: int
     sampling: SamplingConfig
-    num_ranks: int
-    barrier: Barrier
-    max_tokens: int
+    topology: Topology
     seed: int
 
 
@@ -73,45 +73,59 @@ class Replay:
 
 def replay(scene: Scene, method: Method) -> Replay:
     """Returns the method's steps over the scene's global batches."""
-    batches = steps(len(scene.lengths), scene.sampling, seed=scene.seed)
-    rows = [
-        _step(scene, method, scene.lengths[chosen], seed=step_seed(scene.seed, number))
-        for number, chosen in enumerate(batches)
-    ]
+    topology = replace(scene.topology, max_sequences=method.max_sequences)
+    known = _known_budgets(scene, method.balancer)
+    fixed = BudgetCost(scene.latency, scene.top_k)
+    rows = []
+    for number, chosen in enumerate(steps(len(scene.lengths), scene.sampling, seed=scene.seed)):
+        lengths, seed = scene.lengths[chosen], step_seed(scene.seed, number)
+        cost: CostModel = fixed
+        if known is not None:
+            cost = _at_budgets(scene.latency, lengths, known.expect(lengths))
+        batch, plan_ms = _timed_plan(
+            lengths, topology, cost=cost, seed=seed, config=method.balancer
+        )
+        used: CostModel = fixed
+        if method.decide is not None:
+            top_k = method.decide(lengths, batch)
+            used = _at_budgets(scene.latency, lengths, top_k)
+            if known is not None:
+                known.update(lengths, top_k)
+        rows.append((*_judged(batch, lengths, topology=topology, cost=used), plan_ms))
     step, bound, uneven, plan = np.array(rows).T
     return Replay(step_ms=step, bound_ms=bound, imbalance=uneven, plan_ms=plan)
 
 
-def _step(
-    scene: Scene, method: Method, lengths: IntArray, *, seed: int
-) -> tuple[float, float, float, float]:
-    """Returns step_ms, bound_ms, imbalance and plan_ms of one global batch."""
-    topology = Topology(scene.num_ranks, scene.barrier, scene.max_tokens, method.max_sequences)
-    cost = BudgetCost(scene.latency, scene.top_k)
-    balancer = load_balancer(method.balancer.kind)
+def _known_budgets(scene: Scene, balancer: BalancerConfig) -> BudgetAverages | None:
+    """Returns the averages that an online balancer plans with."""
+    if not (balancer.kind == "sab" and balancer.online):
+        return None
+    num_layers = scene.latency.num_layers
+    return BudgetAverages(
+        balancer, num_layers=num_layers, block_size=scene.block_size, top_k=scene.top_k
+    )
+
+
+def _timed_plan(
+    lengths: IntArray, topology: Topology, *, cost: CostModel, seed: int, config: BalancerConfig
+) -> tuple[BatchPlan, float]:
+    """Returns the balancer's plan and the milliseconds it took."""
+    balancer = load_balancer(config.kind)
     started = time.perf_counter()
-    batch = balancer(lengths, topology, cost=cost, seed=seed, config=method.balancer)
-    plan_ms = (time.perf_counter() - started) * 1e3
-    used = cost if method.decide is None else _tuned(scene, method.decide(lengths, batch), lengths)
-    times = micro_batch_ms(batch, lengths, used)
-    bound = lower_bound(make_workload(lengths, topology, used))
-    return step_ms(times, scene.barrier), bound, imbalance(times, scene.barrier), plan_ms
+    batch = balancer(lengths, topology, cost=cost, seed=seed, config=config)
+    return batch, (time.perf_counter() - started) * 1e3
 
 
-@dataclass(frozen=True, slots=True)
-class _TunedCost:
-    """The times of one step's sequences at the budgets that tuning has set."""
-
-    milliseconds: FloatArray  # [N]
-    floor_ms: float
-    constant_ms: float
-
-    def sequence_ms(self, lengths: IntArray) -> FloatArray:
-        """Returns the times, in the order of the step's lengths."""
-        assert lengths.shape == self.milliseconds.shape, (lengths.shape, self.milliseconds.shape)
-        return self.milliseconds
+def _judged(
+    batch: BatchPlan, lengths: IntArray, *, topology: Topology, cost: CostModel
+) -> tuple[float, float, float]:
+    """Returns step_ms, bound_ms and imbalance of one global batch at the budgets used."""
+    times = micro_batch_ms(batch, lengths, cost)
+    bound = lower_bound(make_workload(lengths, topology, cost))
+    return step_ms(times, topology.barrier), bound, imbalance(times, topology.barrier)
 
 
-def _tuned(scene: Scene, top_k: IntArray, lengths: IntArray) -> _TunedCost:
-    latency = scene.latency
-    return _TunedCost(latency.predict(lengths, top_k), latency.floor_ms, latency.constant_ms)
+def _at_budgets(latency: LatencyModel, lengths: IntArray, top_k: IntArray) -> KnownTimesCost:
+    """Returns the times of one step's sequences at budgets [num_layers, N]."""
+    times = latency.predict(lengths, top_k)
+    return KnownTimesCost(times, latency.floor_ms, latency.constant_ms)

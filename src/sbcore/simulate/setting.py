@@ -13,7 +13,7 @@ from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import HEADER
 from sbcore.plan.simulate import Scene
-from sbcore.types import Barrier, IntArray, LatencyModel
+from sbcore.types import Barrier, IntArray, LatencyModel, Topology
 
 ANALYTIC = "analytic"
 
@@ -50,11 +50,12 @@ class Setting:
         return Scene(
             lengths=self.lengths,
             latency=self.latency,
+            block_size=self.block_size,
             top_k=top_k,
             sampling=SamplingConfig(global_batch=self.global_batch, max_steps=self.num_steps),
-            num_ranks=self.num_ranks,
-            barrier=self.barrier,
-            max_tokens=self.config.max_tokens,
+            topology=Topology(
+                self.num_ranks, self.barrier, self.config.max_tokens, max_sequences=0
+            ),
             seed=self.config.seed,
         )
 

@@ -9,7 +9,7 @@ from sbcore.config.data import SamplingConfig
 from sbcore.config.method import LengthBalancer, RandomBalancer, SabBalancer
 from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.plan.simulate import Method, Replay, Scene, replay
-from sbcore.types import Barrier, BatchPlan, IntArray
+from sbcore.types import Barrier, BatchPlan, IntArray, Topology
 
 LATENCY = AnalyticLatencyModel(256, 24, 100.0, 5.0, 4e-3, np.array([0.05, 1e-4, 4e-9, 2e-9]))
 
@@ -23,7 +23,8 @@ def scene(barrier: Barrier, *, num_ranks: int = 8, global_batch: int = 64) -> Sc
     drawn = np.random.default_rng(0).lognormal(8.8, 1.1, size=20 * global_batch)
     lengths = np.clip(drawn, 64, 65536).astype(np.int64)
     sampling = SamplingConfig(global_batch=global_batch)
-    return Scene(lengths, LATENCY, 32, sampling, num_ranks, barrier, 65536, seed=0)
+    topology = Topology(num_ranks, barrier, 65536, max_sequences=0)
+    return Scene(lengths, LATENCY, 256, 32, sampling, topology, seed=0)
 
 
 @pytest.mark.parametrize("barrier", Barrier)
@@ -77,7 +78,8 @@ def test_plans_for_real_lengths_are_near_the_bound(
     )
     lengths = rows[(rows > 0) & (rows <= 65536)].astype(np.int64)
     sampling = SamplingConfig(global_batch=64)
-    where = Scene(lengths, LATENCY, 32, sampling, 8, barrier, 65536, seed=0)
+    topology = Topology(8, barrier, 65536, max_sequences=0)
+    where = Scene(lengths, LATENCY, 256, 32, sampling, topology, seed=0)
     sab, random = replay(where, SAB), replay(where, PACKED)
     whole = slice(0, len(lengths) // 64)  # the last batch is smaller: one sequence may bind
     assert np.quantile((sab.step_ms / sab.bound_ms)[whole] - 1, 0.95) < 0.02

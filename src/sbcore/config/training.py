@@ -1,14 +1,23 @@
 """Model, optimizer, checkpoints."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
+from sbcore.config.lora import LoraConfig
 from sbcore.config.section import Section
+from sbcore.config.shapes import ShapeName, spell_out
 
 
 class ModelShape(Section):
-    """A Qwen2-type model with random weights."""
+    """A Qwen2-type model with random weights and tied embeddings."""
 
     hidden_size: PositiveInt = 64
     """Width of the residual stream."""
@@ -20,6 +29,10 @@ class ModelShape(Section):
     """Query heads."""
     num_key_value_heads: PositiveInt = 1
     """Key heads; divides the query heads."""
+    head_dim: PositiveInt | None = None
+    """Width of a head; null = hidden_size / num_attention_heads."""
+    vocab_size: PositiveInt | None = None
+    """Rows of the embedding; null = as many as the tokenizer has entries."""
     initializer_range: PositiveFloat = 0.04
     """Standard deviation of the initial weights."""
     rope_theta: PositiveFloat = 10_000.0
@@ -32,10 +45,16 @@ class ModelConfig(Section):
     path: str | None = None
     """A Hugging Face directory of the Qwen2, Qwen3 or Llama families; null = the shape below,
     as the demo's base model when the demo data are used, else with random weights."""
-    shape: ModelShape = ModelShape()
-    """Read only when path is null."""
+    shape: Annotated[
+        ModelShape, BeforeValidator(spell_out, json_schema_input_type=ShapeName | ModelShape)
+    ] = ModelShape()
+    """Read only when path is null: keys, or the name of a built-in shape."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type; the optimizer always keeps float32 weights."""
+    lora: LoraConfig | None = None
+    """Adapters to train in place of the weights; null = all weights are trained."""
+    save_dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the weights that training leaves; null = the compute type."""
 
 
 class TrainConfig(Section):

@@ -11,8 +11,12 @@ import torch
 
 from sbcore.attention.interface import ATTENTION_NAME, register_attention
 from sbcore.config.compute import AttentionConfig
-from sbcore.config.training import ModelShape
+from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
+from sbcore.model.initialise import random_adapters, random_weights
+from sbcore.model.lora import add_lora
+from sbcore.model.memory import materialise
+from sbcore.model.stream import stream_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -35,15 +39,39 @@ def read_model_config(folder: Path) -> "PretrainedConfig":
             f"model.path = {folder}: model_type = {config.model_type}: not supported. "
             f"use one of {', '.join(FAMILIES)}."
         )
+    _check_attention(config, folder)
     return config
 
 
+def _check_attention(config: "PretrainedConfig", folder: Path) -> None:
+    """Refuses what our attention would leave out without a word."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    for key, wrong in {
+        "layer_types": kinds != {"full_attention"},
+        "attention_dropout": bool(config.attention_dropout),
+    }.items():
+        if wrong:
+            raise SparseBalanceError(
+                f"{folder / 'config.json'}: {key} = {getattr(config, key)}: not supported. "
+                "use a model with full attention in all layers and without attention dropout."
+            )
+
+
 def shape_config(shape: ModelShape, *, vocab_size: int, max_tokens: int) -> "PretrainedConfig":
-    """Returns a Qwen2 configuration of this shape; embeddings are tied, as in the small Qwen2."""
+    """Returns a Qwen2 configuration of this shape; embeddings are tied, as in the small Qwen2.
+
+    ``vocab_size`` is the tokenizer's, which a shape's own must hold.
+    """
     from transformers import Qwen2Config
 
+    if shape.vocab_size is not None and shape.vocab_size < vocab_size:
+        raise SparseBalanceError(
+            f"model.shape.vocab_size = {shape.vocab_size}: the tokenizer has {vocab_size} entries. "
+            "raise it, or leave it out."
+        )
+    more = {} if shape.head_dim is None else {"head_dim": shape.head_dim}
     return Qwen2Config(
-        vocab_size=vocab_size,
+        vocab_size=shape.vocab_size or vocab_size,
         hidden_size=shape.hidden_size,
         intermediate_size=shape.intermediate_size,
         num_hidden_layers=shape.num_hidden_layers,
@@ -53,19 +81,62 @@ def shape_config(shape: ModelShape, *, vocab_size: int, max_tokens: int) -> "Pre
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         max_position_embeddings=max_tokens,
         tie_word_embeddings=True,
-        use_cache=False,
+        **more,
     )
 
 
-def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) -> "PreTrainedModel":
-    """Returns a model with random weights of this seed and our attention."""
+def start_model(architecture: "PretrainedConfig", config: ModelConfig) -> "PreTrainedModel":
+    """Returns the model on `meta`, adapters in it: names, shapes and types, no memory yet.
+
+    Shard it, then `fill_model`. Weights that are trained are float32, frozen ones of the compute
+    type.
+
+    Raises:
+        SparseBalanceError: Adapters are to be saved alone, and there is no model beside them.
+    """
+    if config.lora is None:
+        return empty_model(architecture, dtype=torch.float32)
+    if config.lora.save == "adapter" and not architecture.name_or_path:
+        raise SparseBalanceError(
+            "model.lora.save = adapter: adapters need a model directory to stand beside, and "
+            "model.path is null. set model.path, or save: merged."
+        )
+    model = empty_model(architecture, dtype=getattr(torch, config.dtype))
+    add_lora(model, config.lora)
+    return model
+
+
+def fill_model(
+    model: "PreTrainedModel", folder: Path | None, *, device: torch.device, seed: int
+) -> None:
+    """Gives the model its memory and its weights: the directory's, or random ones of the seed."""
+    materialise(model, device)
+    if folder is None:
+        random_weights(model, seed=seed)
+    else:
+        stream_weights(model, folder)
+    random_adapters(model, seed=seed)
+
+
+def empty_model(config: "PretrainedConfig", *, dtype: torch.dtype) -> "PreTrainedModel":
+    """Returns a model on `meta` with our attention."""
     from transformers import AutoModelForCausalLM
 
     _prepare_library()
-    torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(
-        config, attn_implementation=ATTENTION_NAME, dtype=dtype, trust_remote_code=False
-    )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, attn_implementation=ATTENTION_NAME, dtype=dtype, trust_remote_code=False
+        )
+
+
+def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) -> "PreTrainedModel":
+    """Returns a model with random weights of this seed, on torch's default device.
+
+    The weights are those that any number of ranks of such a device get from `fill_model`.
+    """
+    model = empty_model(config, dtype=dtype)
+    fill_model(model, None, device=torch.get_default_device(), seed=seed)
+    return model
 
 
 def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":

@@ -1,0 +1,82 @@
+"""Which file of a Hugging Face directory holds which weight, and whether they fit the model."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sbcore.artifacts import read_json
+from sbcore.errors import SparseBalanceError
+
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+_NAMED = 3
+"""Weights that an error names before it only counts them."""
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Returns the file of every weight in the directory, by the weight's name.
+
+    Raises:
+        SparseBalanceError: There are no safetensors, or the index names a missing file.
+    """
+    one = folder / ONE_FILE
+    if one.is_file():
+        with opened(one) as file:
+            return dict.fromkeys(file.keys(), one)
+    if not (folder / INDEX).is_file():
+        raise SparseBalanceError(
+            f"model.path = {folder}: no {ONE_FILE} and no {INDEX}. convert the weights to "
+            "safetensors: load and save them with transformers."
+        )
+    files = {name: folder / Path(file).name for name, file in _weight_map(folder / INDEX).items()}
+    missing = sorted({file.name for file in files.values() if not file.is_file()})
+    if missing:
+        raise SparseBalanceError(
+            f"{folder / INDEX}: {listed(missing)} not in the directory. copy the whole model."
+        )
+    return files
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Yields the open safetensors file; a torn one is refused by name."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except SafetensorError as error:
+        raise SparseBalanceError(
+            f"{path}: not a whole safetensors file: {error}. copy it again."
+        ) from None
+
+
+def check_names(folder: Path, *, found: Iterable[str], wanted: Iterable[str]) -> None:
+    """Refuses a directory that lacks weights of the model or has more than it."""
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise SparseBalanceError(
+            f"model.path = {folder}: weights missing: {listed(missing)}. "
+            "config.json and the weights must be of one model."
+        )
+    unexpected = sorted(set(found) - set(wanted))
+    if unexpected:
+        raise SparseBalanceError(
+            f"model.path = {folder}: weights that the model does not have: {listed(unexpected)}. "
+            "config.json and the weights must be of one model."
+        )
+
+
+def listed(names: list[str]) -> str:
+    """Returns the first few names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _weight_map(path: Path) -> Mapping[str, str]:
+    index = read_json(path)
+    weights = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weights, dict) or not weights:
+        raise SparseBalanceError(f"{path}: weight_map: missing or empty. copy the whole model.")
+    return weights

@@ -1,0 +1,138 @@
+"""Checkpoints as files: which are whole, which belong to this training, which is gone on from.
+
+A checkpoint is a folder ``step-N``, N steps done. Its ``cursor.json`` is written last and lists
+every other file with its size, so that a torn one is seen without reading gigabytes.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sbcore.artifacts import read_json, write_json
+from sbcore.errors import SparseBalanceError
+from sbcore.train.identity import RunIdentity
+
+FORMAT_VERSION = 2
+CURSOR = "cursor.json"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where training stands: ``step`` steps of the plan are done, which covers all epochs."""
+
+    step: int
+    num_ranks: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The checkpoint to go on from, None to start anew; ``notes`` are lines to show."""
+
+    path: Path | None
+    notes: tuple[str, ...]
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Returns where the checkpoint after ``step`` steps lies."""
+    return folder / f"step-{step:08d}"
+
+
+def part_folder(folder: Path, step: int) -> Path:
+    """Returns where it lies while it is written."""
+    return folder / f".step-{step:08d}.part"
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Returns the checkpoints that were finished, oldest first; they may be torn since."""
+    return sorted(folder.glob("step-*"))
+
+
+def seal(part: Path, cursor: Cursor, identity: RunIdentity) -> None:
+    """Writes cursor.json, after which the folder counts as whole once it is renamed."""
+    files = {
+        str(path.relative_to(part)): path.stat().st_size
+        for path in sorted(part.rglob("*"))
+        if path.is_file()
+    }
+    value = {
+        "format_version": FORMAT_VERSION,
+        "cursor": asdict(cursor),
+        "identity": identity.parts,
+        "files": files,
+    }
+    write_json(part / CURSOR, value)
+
+
+def publish(folder: Path, step: int, *, keep: int) -> Path:
+    """Renames the written part to its place and removes all but the newest ``keep``."""
+    done = step_folder(folder, step)
+    shutil.rmtree(done, ignore_errors=True)  # a torn one that training has gone past again
+    part_folder(folder, step).rename(done)
+    for old in whole_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return done
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what a killed run was writing."""
+    for part in folder.glob(".step-*.part"):
+        shutil.rmtree(part)
+
+
+def read_cursor(path: Path) -> Cursor:
+    """Returns where the checkpoint stands."""
+    return Cursor(**_read_sealed(path)["cursor"])
+
+
+def choose(folder: Path, identity: RunIdentity) -> Choice:
+    """Returns the newest whole checkpoint of this training.
+
+    A finished training starts anew: going on from its end would train nothing. A torn checkpoint
+    is passed over with a note.
+
+    Raises:
+        SparseBalanceError: The newest whole checkpoint is of another training, or all are torn.
+    """
+    notes: list[str] = []
+    for path in reversed(whole_checkpoints(folder)):
+        try:
+            sealed = _read_sealed(path)
+        except SparseBalanceError as error:
+            notes.append(str(error))
+            continue
+        if sealed["cursor"]["finished"]:
+            return Choice(None, tuple(notes))
+        difference = identity.difference(RunIdentity(sealed["identity"]))
+        if difference is not None:
+            raise SparseBalanceError(
+                f"{path}: a checkpoint of another training: {difference}. restore the setting, or "
+                f"delete {folder} to start anew."
+            )
+        return Choice(path, tuple(notes))
+    if notes:
+        raise SparseBalanceError(
+            f"{folder}: no checkpoint is whole: {'; '.join(notes)} delete the folder to start anew."
+        )
+    return Choice(None, ())
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    """Returns cursor.json; raises SparseBalanceError if the checkpoint is torn."""
+    try:
+        sealed = read_json(path / CURSOR)
+    except (SparseBalanceError, UnicodeDecodeError):
+        raise SparseBalanceError(f"{path}: torn: {CURSOR} is missing or broken.") from None
+    version = sealed.get("format_version")
+    if version != FORMAT_VERSION:
+        raise SparseBalanceError(f"{path}: format_version = {version}: not {FORMAT_VERSION}.")
+    for name, size in sealed["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise SparseBalanceError(f"{path}: torn: {name} is missing.")
+        if file.stat().st_size != size:
+            raise SparseBalanceError(
+                f"{path}: torn: {name} has {file.stat().st_size} bytes, {size} were written."
+            )
+    return dict(sealed)

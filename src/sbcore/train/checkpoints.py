@@ -1,0 +1,219 @@
+"""Checkpoints written beside training: weights, moments, cursor, averages, random state.
+
+``save_later`` copies this rank's part to the host and returns; a thread writes it through
+torch.distributed.checkpoint over a gloo group of its own, since the trainer's collectives go on
+meanwhile. When every rank is through, rank 0 seals and renames the folder.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import nn
+from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+from sbcore.errors import SparseBalanceError
+from sbcore.train.checkpoint_folder import (
+    Choice,
+    Cursor,
+    choose,
+    part_folder,
+    publish,
+    read_cursor,
+    remove_parts,
+    seal,
+    step_folder,
+    whole_checkpoints,
+)
+from sbcore.train.identity import RunIdentity
+from sbcore.train.randomness import draw_random_state, random_state, set_random_state
+from sbcore.train.restore import check_tensors, first_failure, load_tensors, read_index
+from sbcore.train.sharding import Ranks
+from sbcore.train.staging import HostCopy, training_tensors
+
+ARRAYS = "arrays.npz"
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A checkpoint that is being written."""
+
+    cursor: Cursor
+    tensors: dict[str, torch.Tensor]
+    arrays: dict[str, NDArray[Any]]
+    write_files: Callable[[Path], None]
+
+
+class Checkpoints:
+    """The checkpoints of one training. Every method is called by all ranks at the same step."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ranks: Ranks,
+        identity: RunIdentity,
+        keep: int,
+    ) -> None:
+        self.folder, self.keep, self.identity, self.ranks = folder, keep, identity, ranks
+        self.model, self.optimizer = model, optimizer
+        group = dist.new_group(backend="gloo")
+        assert group is not None, "every rank belongs to it"
+        self._group: dist.ProcessGroup = group
+        self._copy = HostCopy(ranks.device, optimizer)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: tuple[int, Future[str | None]] | None = None
+        self._last_failure: str | None = None
+
+    def newest(self) -> Path | None:
+        """Returns the checkpoint to go on from, None to start anew; rank 0 decides for all.
+
+        Raises:
+            SparseBalanceError: It is of another training, or none is whole.
+        """
+        outcome: list[Any] = [None]
+        if self.ranks.rank == 0:
+            remove_parts(self.folder)
+            try:
+                outcome = [choose(self.folder, self.identity)]
+            except SparseBalanceError as error:
+                outcome = [str(error)]
+        dist.broadcast_object_list(outcome, src=0, group=self._group)
+        if isinstance(outcome[0], str):
+            raise SparseBalanceError(outcome[0])
+        choice: Choice = outcome[0]
+        for note in choice.notes:
+            self._say(f"WARNING: {note} going back to the checkpoint before it")
+        return choice.path
+
+    def clear(self) -> None:
+        """Removes all checkpoints: a training that starts anew must not go on from old ones."""
+        if self.ranks.rank == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        dist.barrier(self._group)
+
+    def save_later(
+        self, cursor: Cursor, arrays: Arrays, *, write_files: Callable[[Path], None]
+    ) -> float:
+        """Starts a checkpoint; returns the milliseconds that training stood still.
+
+        ``arrays`` are small, equal on all ranks and copied at once. ``write_files`` is called with
+        the folder on rank 0, later and in another thread: it must hold its own snapshot.
+        A checkpoint still being written is waited for.
+        """
+        started = time.perf_counter()
+        self._settle()
+        tensors = self._copy.stage(training_tensors(self.model, self.optimizer))
+        tensors |= random_state(self.ranks.device, rank=self.ranks.rank)
+        copies = {name: np.array(array) for name, array in arrays.items()}
+        pending = Pending(cursor, tensors, copies, write_files)
+        self._writing = (cursor.step, self._thread.submit(self._write, pending))
+        return 1e3 * (time.perf_counter() - started)
+
+    def poll(self) -> None:
+        """Takes note of a checkpoint that was finished meanwhile; cheap, for every step."""
+        if self._writing is not None and self._writing[1].done():
+            self._settle()
+
+    def wait(self) -> float:
+        """Waits for the last checkpoint, at the end; returns the milliseconds it took.
+
+        Raises:
+            SparseBalanceError: The last checkpoint could not be written.
+        """
+        started = time.perf_counter()
+        self._settle()
+        self._thread.shutdown()
+        if self._last_failure is not None:
+            raise SparseBalanceError(f"{self._last_failure}. make room or choose another --out.")
+        return 1e3 * (time.perf_counter() - started)
+
+    def last_good(self, before: int) -> str:
+        """Returns the newest checkpoint of at most ``before`` steps in words, for messages."""
+        good = [p for p in whole_checkpoints(self.folder) if p <= step_folder(self.folder, before)]
+        return str(good[-1]) if good else "none"
+
+    def load(self, path: Path, *, seed: int) -> tuple[Cursor, dict[str, NDArray[Any]]]:
+        """Restores weights, moments and random state; returns cursor and arrays.
+
+        Raises:
+            SparseBalanceError: It holds another model, or cannot be read.
+        """
+        get_optimizer_state_dict(self.model, self.optimizer)  # makes the moments, to be filled
+        tensors = training_tensors(self.model, self.optimizer)
+        index = read_index(path)
+        check_tensors(path, tensors, index)
+        cursor = read_cursor(path)
+        random = random_state(self.ranks.device, rank=self.ranks.rank)
+        same_ranks = cursor.num_ranks == self.ranks.world_size
+        if same_ranks and random.keys() <= index.state_dict_metadata.keys():
+            load_tensors(path, tensors | random, self._group)
+            set_random_state(random, self.ranks.device)
+        else:
+            load_tensors(path, tensors, self._group)
+            draw_random_state(seed, step=cursor.step, rank=self.ranks.rank)
+            self._say(
+                f"{path} was written by {cursor.num_ranks} ranks, now {self.ranks.world_size}: "
+                "random states are drawn anew from seed, step and rank"
+            )
+        with np.load(path / ARRAYS, allow_pickle=False) as saved:
+            return cursor, dict(saved)
+
+    def _write(self, pending: Pending) -> str | None:
+        """Writes in the thread; returns what went wrong, the same on all ranks."""
+        step = pending.cursor.step
+        failure: list[str | None] = [None]
+        try:
+            self._copy.wait()
+            writer = FileSystemWriter(part_folder(self.folder, step))
+            state_dict_saver.save(pending.tensors, storage_writer=writer, process_group=self._group)
+            if self.ranks.rank == 0:
+                self._finish(pending)
+        except CheckpointException as error:
+            failure = [first_failure(error)]
+        except Exception as error:  # whatever it is, training goes on without this checkpoint
+            failure = [f"{type(error).__name__}: {error}"]
+        dist.broadcast_object_list(failure, src=0, group=self._group)
+        if failure[0] is not None and self.ranks.rank == 0:
+            shutil.rmtree(part_folder(self.folder, step), ignore_errors=True)
+        return failure[0]
+
+    def _finish(self, pending: Pending) -> None:
+        part = part_folder(self.folder, pending.cursor.step)
+        np.savez(part / ARRAYS, allow_pickle=False, **pending.arrays)
+        pending.write_files(part)
+        seal(part, pending.cursor, self.identity)
+        publish(self.folder, pending.cursor.step, keep=self.keep)
+
+    def _settle(self) -> None:
+        """Waits for the checkpoint being written and reports a failure."""
+        if self._writing is None:
+            return
+        step, future = self._writing
+        self._writing = None
+        failure = future.result()
+        self._last_failure = (
+            None if failure is None else f"{step_folder(self.folder, step)}: not written: {failure}"
+        )
+        if self._last_failure is not None:
+            self._say(f"WARNING: {self._last_failure}; last good: {self.last_good(step)}")
+
+    def _say(self, line: str) -> None:
+        if self.ranks.rank == 0:
+            sys.stderr.write(f"checkpoints: {line}\n")

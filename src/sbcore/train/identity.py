@@ -1,0 +1,84 @@
+"""What makes a training the same training: model, data order, method.
+
+The number of ranks, the plan's layout and the machine are left out on purpose: a checkpoint goes
+on on another number of ranks with the same sample order. The parts are stored in words, so that
+a refusal can say what differs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sbcore.config.stages import TrainStage
+
+FREE_KEYS = {
+    "attention": ("backend",),
+    "model": ("path", "save_dtype"),
+    "train": (
+        "activation_checkpointing",
+        "recompute_above_tokens",
+        "fused_layers",
+        "compile_layers",
+        "layers_per_shard",
+        "checkpoint_every_steps",
+        "keep_checkpoints",
+        "warmup_steps_unmeasured",
+        "max_nonfinite_steps",
+        "trace_steps",
+        "coverage_every_steps",
+        "threads_per_rank",
+    ),
+}
+"""Keys that may change between two halves of one training: where and how, not what it computes."""
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """``parts[word][key]``: plain values, as they stand in a checkpoint's cursor.json."""
+
+    parts: Mapping[str, Mapping[str, Any]]
+
+    def difference(self, saved: "RunIdentity") -> str | None:
+        """Returns what a saved identity has otherwise, ``part: key = there, here``; or None."""
+        for word in sorted(self.parts.keys() | saved.parts.keys()):
+            here, there = self.parts.get(word, {}), saved.parts.get(word, {})
+            for key in sorted(here.keys() | there.keys()):
+                if here.get(key) != there.get(key):
+                    return f"{word}: {key} = {there.get(key)} there, {here.get(key)} here"
+        return None
+
+
+def run_identity(stage: TrainStage, order_digest: str, *, weights_digest: str) -> RunIdentity:
+    """Returns the identity of a training.
+
+    ``order_digest`` is the plan's, of the sequence of global batches whatever their layout;
+    ``weights_digest`` that of the start weights.
+    """
+    values = stage.model_dump(mode="json")
+    model = _kept(values, "model") | {"start_weights": weights_digest}
+    if stage.model.path is not None:
+        model.pop("shape")  # not read
+    method = {"variant": stage.variant, "seed": stage.seed, "kind": stage.kind}
+    for section in ("attention", "tuner", "train"):
+        method |= dict(_flat(section, _kept(values, section)))
+    return RunIdentity(
+        {
+            "model": dict(_flat("model", model)),
+            "data order": {"order_digest": order_digest},
+            "method": method,
+        }
+    )
+
+
+def _kept(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    free = FREE_KEYS.get(section, ())
+    return {key: value for key, value in values[section].items() if key not in free}
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(name, value)
+        else:
+            yield name, value

@@ -1,0 +1,79 @@
+"""Out of memory, answered with the micro-batch, its tokens and the setting to change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sbcore.config.stages import TrainStage
+from sbcore.errors import SparseBalanceError
+from sbcore.plan.read import PlanFile
+
+
+@dataclass(frozen=True)
+class MicroBatchFacts:
+    """The micro-batch that did not fit; ``lengths`` of its sequences, tokens."""
+
+    step: int
+    rank: int
+    micro_batch: int
+    lengths: Sequence[int]
+
+    @property
+    def num_tokens(self) -> int:
+        """Packed tokens."""
+        return sum(self.lengths)
+
+
+def largest_micro_batch(plan: PlanFile) -> tuple[int, int, int]:
+    """Returns (step, rank, micro_batch) of the most packed tokens, the first of equals."""
+    worst, most = (0, 0, 0), -1
+    for step in range(plan.num_steps):
+        here = plan.step(step)
+        for rank, packs in enumerate(here.batch.micro_batches):
+            for m, pack in enumerate(packs):
+                tokens = int(here.lengths[list(pack)].sum())
+                if tokens > most:
+                    worst, most = (step, rank, m), tokens
+    return worst
+
+
+def explain_out_of_memory(
+    error: torch.OutOfMemoryError,
+    facts: MicroBatchFacts,
+    *,
+    estimate_gib: float | None,
+    stage: TrainStage,
+) -> SparseBalanceError:
+    """Returns the error to raise instead: what did not fit, what was expected, what to change.
+
+    It is raised on the rank that ran out, which alone knows: that rank must print it.
+    """
+    one = len(facts.lengths) == 1
+    size = f"{facts.num_tokens} tokens in {len(facts.lengths)} sequence{'' if one else 's'}"
+    guess = "no estimate" if estimate_gib is None else f"estimate {estimate_gib:.1f} GiB"
+    return SparseBalanceError(
+        f"step {facts.step}, rank {facts.rank}, micro_batch {facts.micro_batch}: {size}: "
+        f"out of memory ({guess}; {_first_sentences(error)}). {_remedy(facts, stage)}"
+    )
+
+
+def _first_sentences(error: torch.OutOfMemoryError) -> str:
+    """Returns what was asked for and what there is, without the advice that follows."""
+    sentences = str(error).strip().splitlines()[0].split(". ")
+    return ". ".join(sentences[:3]).rstrip(".")
+
+
+def _remedy(facts: MicroBatchFacts, stage: TrainStage) -> str:
+    train, ways = stage.train, []
+    if train.activation_checkpointing != "full":
+        ways.append("set train.activation_checkpointing to full")
+    elif train.recompute_above_tokens >= facts.num_tokens:
+        ways.append(f"lower train.recompute_above_tokens = {train.recompute_above_tokens}")
+    if len(facts.lengths) > 1:
+        ways.append(f"lower topology.max_tokens = {stage.topology.max_tokens}")
+    else:
+        ways.append(f"leave out samples of {facts.num_tokens} tokens")
+    if stage.model.lora is None:
+        ways.append("train adapters (model.lora)")
+    return " or ".join([*ways, "use more ranks"]) + "."

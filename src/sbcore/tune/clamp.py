@@ -1,96 +1,178 @@
 """The second level of tuning: inside a layer, the curve of this very micro-batch has the last word.
 
-Nothing here waits for the device. N sequences, K rungs of the ladder, T tokens, H query heads,
-G key heads, D head dim.
+Nothing here waits for the device: targets go up from page-locked memory, one launch clamps a layer
+and writes its part of the account, and `tune.ledger` brings the account back with one copy. On a
+CPU the same is a few lines of numpy: 0.05 ms a layer, apart from the curve.
+
+L layers, N sequences, K rungs of the ladder, T tokens, H query heads, G key heads, D head dim, S
+sequences rounded up so that every layer's budgets are aligned alike.
 """
 
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from sbcore.attention.call import AttentionCall
+from sbcore.tune.coverage import budget_bounds
+from sbcore.types import IntArray
 from sbkernels import coverage_curve
 
-ROW_STRIDE = 32
-"""Query rows between those that the curve is measured on: 1/32 of the rows, 1/32 of the cost."""
+ALIGNMENT = 4
+"""Budgets of a layer begin at a multiple of so many int32, as in sbkernels' clamp."""
+
+MIN_ROW_STRIDE, MAX_ROW_STRIDE = 32, 128
+ROWS_OF_LONGEST = 512
+"""Rows of the longest sequence that its curve is measured on, where it has that many."""
 
 
-@dataclass
-class LayerRecord:
-    """What one layer of one micro-batch did; tensors stay on the device until the step is over."""
+@dataclass(frozen=True)
+class ClampLimits:
+    """How far a layer may move: p of coverage (0..1) against k0, within floor and cap.
 
-    top_k_target: torch.Tensor  # int32 [N]
-    top_k: torch.Tensor  # int32 [N]
-    curve: torch.Tensor | None  # float32 [N, K], None where coverage was not measured
+    Floor and cap are budgets in blocks; they hold after the clamp and the carry, whatever the
+    targets are.
+    """
+
+    p: float
+    floor: int
+    cap: int
 
 
 @dataclass
 class TargetBudgets:
-    """Budgets decided before the step: used as they are, or clamped when ``p`` is given.
+    """Budgets of a micro-batch decided before the step: used as they are, or clamped by limits.
 
-    ``targets`` is int32 [num_layers, N] and ``ladder`` int32 [K], both on the device. What a layer
-    could not cut (or raise) within p is carried to the next one, in blocks: a block costs the same
-    in every layer. ``measure`` asks for curves also without clamping; ``dense`` only measures, and
-    attention takes all blocks.
+    ``targets`` is int32 [L, N] on the host and ``ladder`` int32 [K] on the device, ``rungs`` the
+    same on the host. ``sequences`` are the step's indices of the micro-batch, none for a dummy.
+    What a layer could not cut (or raise) within p is carried to the next one, in blocks: a block
+    costs the same in every layer. ``measure`` asks for curves also without limits; ``dense`` only
+    measures, and attention takes all blocks.
     """
 
     targets: torch.Tensor
+    sequences: tuple[int, ...]
     ladder: torch.Tensor
+    rungs: tuple[int, ...]
     top_k0: int
-    p: float | None
+    limits: ClampLimits | None
     measure: bool
     dense: bool
-    rungs: tuple[int, ...]
-    records: dict[int, LayerRecord] = field(default_factory=dict)
     host_ms: float = 0.0
-    _carry: torch.Tensor | None = None
+    account: torch.Tensor | None = field(default=None, init=False)
+    """int32 on the device once a curve was measured: budgets [L, S], float32 curves [L, N, K]."""
+
+    def __post_init__(self) -> None:
+        num_layers, num_sequences = self.targets.shape
+        stride = -(-num_sequences // ALIGNMENT) * ALIGNMENT
+        padded = torch.zeros(
+            (num_layers, stride), dtype=torch.int32, pin_memory=self.ladder.is_cuda
+        )
+        padded[:, :num_sequences] = self.targets
+        self._uploaded = padded.to(self.ladder.device, non_blocking=True)
+        self._used = self._uploaded[:, :num_sequences]
+        if self.measures:
+            size = num_layers * (stride + num_sequences * len(self.rungs))
+            self.account = torch.empty(size, dtype=torch.int32, device=self.ladder.device)
+            self._carry = torch.zeros(num_sequences, dtype=torch.int32, device=self.ladder.device)
+            budgets, self._curves = self.views(self.account)
+            self._used = self._used if self.limits is None else budgets
+
+    @property
+    def measures(self) -> bool:
+        """Whether every layer measures its curve."""
+        return self.measure or self.limits is not None
+
+    @property
+    def top_k_range(self) -> tuple[int, int] | None:
+        """Least and greatest budget, if known before the layers have seen their curves."""
+        if self.limits is not None or self.targets.numel() == 0:
+            return None
+        return int(self.targets.min()), int(self.targets.max())
 
     def top_k(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor | None:
-        """Returns the layer's top_k, int32 [N], None if dense; records it with its curve."""
+        """Returns the layer's top_k, int32 [N], None if dense; the account has it and its curve."""
         started = time.perf_counter()
-        target = self.targets[layer]
-        curve = self._curve(q, k, call) if self.measure or self.p is not None else None
-        used = target if self.p is None or curve is None else self._clamped(target, curve)
-        self.records[layer] = LayerRecord(target, used, curve)
+        if self.measures:
+            curve = _curve(q, k, call, self.rungs)
+            (self._clamp_on_device if curve.is_cuda else self._clamp_on_host)(layer, curve)
         self.host_ms += 1e3 * (time.perf_counter() - started)
-        return None if self.dense else used
+        return None if self.dense else self._used[layer]
 
-    def _curve(self, q: torch.Tensor, k: torch.Tensor, call: AttentionCall) -> torch.Tensor:
-        return coverage_curve(
-            q,
-            k,
-            call.cu_seqlens,
-            block_size=call.block_size,
-            max_seqlen=call.max_seqlen,
-            ladder=self.rungs,
-            row_stride=ROW_STRIDE,
-            backend=call.backend,
+    def views(self, account: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns budgets int32 [L, N] and curves float32 [L, N, K] of an account, not copied."""
+        num_layers, num_sequences = self.targets.shape
+        budgets = account[: self._uploaded.numel()].view(self._uploaded.shape)
+        curves = account[self._uploaded.numel() :].view(torch.float32)
+        return budgets[:, :num_sequences], curves.view(num_layers, num_sequences, -1)
+
+    def _clamp_on_device(self, layer: int, curve: torch.Tensor) -> None:
+        assert self.account is not None, "a curve was measured without an account"
+        if self.limits is None:
+            self._curves[layer].copy_(curve)
+            return
+        from sbkernels.moba.triton.clamp import clamp_budgets
+
+        clamp_budgets(
+            curve,
+            self._uploaded,
+            ladder=self.ladder,
+            carry=self._carry,
+            account=self.account,
+            layer=layer,
+            base_rung=self.rungs.index(self.top_k0),
+            p=self.limits.p,
+            floor=self.limits.floor,
+            cap=self.limits.cap,
         )
 
-    def _clamped(self, target: torch.Tensor, curve: torch.Tensor) -> torch.Tensor:
-        carry = torch.zeros_like(target) if self._carry is None else self._carry
+    def _clamp_on_host(self, layer: int, curve: torch.Tensor) -> None:
+        self._curves[layer] = curve
+        if self.limits is None:
+            return
+        carry = self._carry.numpy()
+        wanted = self.targets[layer].numpy() - carry
         low, high = clamp_bounds(
-            curve, self.ladder, base_rung=self.rungs.index(self.top_k0), p=self.p or 0.0
+            curve.numpy(), self.ladder.numpy(), top_k=self.top_k0, limits=self.limits
         )
-        used = torch.minimum(torch.maximum(target - carry, low), high)
-        self._carry = used - (target - carry)
-        return used
+        used = np.clip(wanted, low, high)
+        self._used[layer].numpy()[:] = used
+        carry[:] = used - wanted
 
 
 def clamp_bounds(
-    curve: torch.Tensor, ladder: torch.Tensor, *, base_rung: int, p: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the least and greatest budget, int32 [N], as `tune.coverage.budget_bounds` does.
+    curves: np.ndarray, ladder: IntArray, *, top_k: int, limits: ClampLimits
+) -> IntArray:
+    """Returns the least and the greatest budget of curves [..., K], [2, ...]: p, floor and cap."""
+    bounds = budget_bounds(curves, ladder, top_k=top_k, p=limits.p)
+    return np.clip(bounds, limits.floor, limits.cap)
 
-    curve is float32 [N, K], ladder int32 [K] on the same device, ``ladder[base_rung]`` is k0.
-    Where the curve is not finite both bounds are k0.
+
+def row_stride(max_seqlen: int) -> int:
+    """Returns the query rows between those that a curve is measured on, a power of two.
+
+    At most 512 rows of the longest sequence: more heads and rows would cost time and change a curve
+    by less than half a point (tests/unit/tune/test_rows.py).
     """
-    base, fixed = curve[:, base_rung, None], ladder[base_rung]
-    low = ladder[(curve >= base - p).int().argmax(dim=1)]
-    goal = torch.minimum(base + p, curve.amax(dim=1, keepdim=True))
-    high = torch.maximum(ladder[(curve >= goal).int().argmax(dim=1)], fixed)
-    known = curve.isfinite().all(dim=1)
-    return torch.where(known, low, fixed), torch.where(known, high, fixed)
+    stride = MIN_ROW_STRIDE
+    while stride < MAX_ROW_STRIDE and max_seqlen > stride * ROWS_OF_LONGEST:
+        stride *= 2
+    return stride
+
+
+def _curve(
+    q: torch.Tensor, k: torch.Tensor, call: AttentionCall, rungs: tuple[int, ...]
+) -> torch.Tensor:
+    return coverage_curve(
+        q,
+        k,
+        call.cu_seqlens,
+        block_size=call.block_size,
+        max_seqlen=call.max_seqlen,
+        ladder=rungs,
+        row_stride=row_stride(call.max_seqlen),
+        backend=call.backend,
+    )

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbcore.tune.clamp import clamp_bounds
 from sbcore.tune.coverage import CoverageModel, buckets_of, budget_bounds
 from sbcore.tune.ladder import make_ladder
 
@@ -53,17 +51,6 @@ def test_a_saturated_curve_is_not_raised_beyond_saturation():
     curve = np.minimum(LADDER / 10, 1.0)
     _, high = budget_bounds(curve, LADDER, top_k=8, p=0.9)
     assert high == 10
-
-
-@given(rates=st.lists(st.floats(0.01, 2.0), min_size=1, max_size=5), p=st.floats(0.02, 0.5))
-def test_the_device_clamps_as_the_host_does(rates, p):
-    curves = np.stack([concave_curve(rate) for rate in rates]).astype(np.float32)
-    low, high = budget_bounds(curves, LADDER, top_k=8, p=np.float32(p))
-    rung = int(np.searchsorted(LADDER, 8))
-    ladder = torch.tensor(LADDER, dtype=torch.int32)
-    device = clamp_bounds(torch.tensor(curves), ladder, base_rung=rung, p=float(np.float32(p)))
-    assert device[0].tolist() == low.tolist()
-    assert device[1].tolist() == high.tolist()
 
 
 def test_averages_weight_by_tokens_and_forget_slowly():

@@ -1,0 +1,102 @@
+"""The clamp of a layer: one launch does what the host's formula does, and keeps the account."""
+
+import numpy as np
+import pytest
+import torch
+
+from sbcore.tune.clamp import ALIGNMENT, ClampLimits, clamp_bounds
+from sbkernels.moba.triton import clamp
+from sbkernels.moba.triton.clamp import account_words, clamp_budgets, padded_sequences
+
+LADDER = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24])
+BASE_RUNG, FLOOR, CAP = 5, 2, 16
+
+
+def concave_curves(num_layers, num_sequences, *, seed):
+    """Returns rising curves that end at 1, float32 [L, N, K]; some saturate early."""
+    rng = np.random.default_rng(seed)
+    rate = np.exp(rng.normal(-1.5, 1.0, (num_layers, num_sequences, 1)))
+    curves = 1 - np.exp(-rate * LADDER)
+    return (curves / curves[..., -1:]).astype(np.float32)
+
+
+def clamped_by_hand(curve, wanted, *, p):
+    """Returns the budget of one sequence, rung by rung."""
+    if not np.isfinite(curve).all():
+        low = high = LADDER[BASE_RUNG]
+    else:
+        base, p = curve[BASE_RUNG], np.float32(p)
+        goal = min(base + p, curve.max())
+        low = next(k for k, c in zip(LADDER, curve, strict=True) if c >= base - p)
+        high = next(k for k, c in zip(LADDER, curve, strict=True) if c >= goal)
+        high = max(high, LADDER[BASE_RUNG])
+    low, high = np.clip([low, high], FLOOR, CAP)
+    return min(max(wanted, low), high)
+
+
+def run(curves, targets, *, p, device):
+    """Returns budgets [L, N] and the curves of the account after all layers."""
+    num_layers, num_sequences, num_rungs = curves.shape
+    stride = padded_sequences(num_sequences)
+    padded = torch.zeros((num_layers, stride), dtype=torch.int32, device=device)
+    padded[:, :num_sequences] = torch.tensor(targets, dtype=torch.int32)
+    size = account_words(num_layers, num_sequences, num_rungs)
+    account = torch.full((size,), -7, dtype=torch.int32, device=device)
+    carry = torch.zeros(num_sequences, dtype=torch.int32, device=device)
+    for layer in range(num_layers):
+        clamp_budgets(
+            torch.tensor(curves[layer], device=device),
+            padded,
+            ladder=torch.tensor(LADDER, dtype=torch.int32, device=device),
+            carry=carry,
+            account=account,
+            layer=layer,
+            base_rung=BASE_RUNG,
+            p=p,
+            floor=FLOOR,
+            cap=CAP,
+        )
+    budgets, kept = account.cpu()[: num_layers * stride], account.cpu()[num_layers * stride :]
+    budgets = budgets.view(num_layers, stride)[:, :num_sequences].numpy()
+    return budgets, kept.view(torch.float32).view(curves.shape).numpy()
+
+
+@pytest.mark.parametrize("num_sequences", [1, 3, 16, 37])
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.4])
+def test_budgets_and_carry_are_those_made_by_hand(num_sequences, p, device):
+    curves = concave_curves(3, num_sequences, seed=num_sequences)
+    curves[1, 0, 4] = np.nan
+    targets = np.random.default_rng(1).integers(1, 30, (3, num_sequences))
+    budgets, kept = run(curves, targets, p=p, device=device)
+    carry = np.zeros(num_sequences, dtype=int)
+    for layer, sequence in np.ndindex(targets.shape):
+        wanted = targets[layer, sequence] - carry[sequence]
+        used = clamped_by_hand(curves[layer, sequence], wanted, p=p)
+        assert budgets[layer, sequence] == used, (layer, sequence)
+        carry[sequence] = used - wanted
+    np.testing.assert_array_equal(kept, curves)
+
+
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.4])
+def test_the_range_is_that_of_the_host(p, device):
+    """Very small and very great targets end at the two ends of the range."""
+    curves = concave_curves(1, 20, seed=3)
+    curves[0, 7, 2] = np.nan
+    limits = ClampLimits(p=p, floor=FLOOR, cap=CAP)
+    low, high = clamp_bounds(curves, LADDER, top_k=int(LADDER[BASE_RUNG]), limits=limits)
+    for target, bound in ((0, low), (99, high)):
+        budgets, _ = run(curves, np.full((1, 20), target), p=p, device=device)
+        np.testing.assert_array_equal(budgets, bound)
+    assert ALIGNMENT == clamp.ALIGNMENT
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_curves_that_are_not_finite_give_k0(value, device):
+    curves = concave_curves(1, 2, seed=0)
+    curves[0, 0] = value
+    budgets, _ = run(curves, [[1, 30]], p=0.5, device=device)
+    assert budgets[0, 0] == LADDER[BASE_RUNG]
+
+
+def test_every_layer_starts_at_sixteen_bytes():
+    assert [padded_sequences(n) for n in (1, 4, 5, 16)] == [4, 4, 8, 16]

@@ -1,0 +1,64 @@
+"""Rounds: every variant takes one step on the same global batch, in an order drawn anew."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from sbcore.ablation.steps import MeasuredStep, measured_step
+
+
+class OverStep(Protocol):
+    """A step that is over."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its row of metrics, as `sbcore.train` makes it."""
+        ...
+
+
+class StepTrainer(Protocol):
+    """One variant's trainer; reports are read a step late, so that the host never waits."""
+
+    def run_step(self, step: int) -> OverStep | None:
+        """Launches a step; returns this trainer's step before it, if there was one."""
+        ...
+
+    def drain(self) -> OverStep | None:
+        """Waits for the last step and returns it."""
+        ...
+
+
+def order_of(variants: Sequence[str], *, seed: int, number: int) -> list[str]:
+    """Returns the variants in the order of a round; equal on all ranks."""
+    order = np.random.default_rng([seed, number]).permutation(len(variants))
+    return [variants[i] for i in order]
+
+
+def run_rounds(
+    trainers: Mapping[str, StepTrainer],
+    numbers: Sequence[int],
+    *,
+    num_warmup: int,
+    seed: int,
+    may_begin: Callable[[], bool],
+) -> list[MeasuredStep]:
+    """Runs the rounds of these numbers while they may begin; returns every step, warm-up included.
+
+    ``may_begin`` must answer alike on all ranks, since collectives hang otherwise.
+    """
+    steps: list[MeasuredStep] = []
+
+    def keep(variant: str, over: OverStep | None) -> None:
+        if over is not None:
+            measured = over.row["step"] in numbers[num_warmup:]
+            steps.append(measured_step(variant, over.row, measured=measured))
+
+    for number in numbers:
+        if not may_begin():
+            break
+        for name in order_of(list(trainers), seed=seed, number=number):
+            keep(name, trainers[name].run_step(number))
+    for name, trainer in trainers.items():
+        keep(name, trainer.drain())
+    return steps

@@ -1,0 +1,62 @@
+"""One step of one variant in numbers, and the raw csv that holds them all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStep:
+    """A row of the raw csv behind the words of its setting; steps of a round are comparable."""
+
+    variant: str
+    round: int
+    measured: bool
+    """False for warm-up."""
+    step_ms: float
+    predicted_ms: float
+    num_tokens: int
+    imbalance: float
+    predicted_imbalance: float
+    coverage_delta: float | None
+    """Points; None where it was not measured."""
+    compute_ms: float
+    """Mean over ranks, as the next one."""
+    waiting_ms: float
+    data_ms: float
+    """Of the slowest rank, as the rest."""
+    plan_ms: float
+    tune_ms: float
+    optimizer_ms: float
+    loss: float
+
+    @property
+    def overhead_ms(self) -> float:
+        """What the method itself costs."""
+        return self.plan_ms + self.tune_ms
+
+
+STEP_COLUMNS = tuple(field.name for field in fields(MeasuredStep))
+
+
+def measured_step(variant: str, row: Mapping[str, Any], *, measured: bool) -> MeasuredStep:
+    """Returns the numbers of a trainer's row; lists over ranks become their means."""
+    names = [name for name in STEP_COLUMNS if name not in ("variant", "round", "measured")]
+    values = {name: row[name] for name in names}
+    means = {name: float(np.mean(v)) for name, v in values.items() if isinstance(v, list)}
+    return MeasuredStep(variant, row["step"], measured, **(values | means))
+
+
+def parse_step(cells: Mapping[str, str]) -> MeasuredStep:
+    """Returns the step of a line of the raw csv."""
+    values: dict[str, Any] = {name: cells[name] for name in STEP_COLUMNS}
+    for name in STEP_COLUMNS:
+        if name in ("round", "num_tokens"):
+            values[name] = int(cells[name])
+        elif name == "measured":
+            values[name] = cells[name] == "True"
+        elif name != "variant":
+            values[name] = float(cells[name]) if cells[name] else None
+    return MeasuredStep(**values)

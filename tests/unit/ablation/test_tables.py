@@ -1,0 +1,92 @@
+import csv
+import gzip
+
+import pytest
+from fake_trainer import make_row
+
+from sbcore.ablation.results import RAW_COLUMNS, STEPS, TABLE, Results, read_rows, read_steps
+from sbcore.ablation.show import print_setting
+from sbcore.ablation.steps import measured_step
+from sbcore.ablation.table import COLUMNS, Place, variant_row
+from sbcore.errors import SparseBalanceError
+
+PLACE = Place("2 x GPU", "Qwen2.5-0.5B", "mine", "micro", 16, "run-a")
+ISSUE = (
+    "device, shape, lengths, barrier, global_batch, variant, steps, step_ms_p20, step_ms_p50, "
+    "step_ms_p80, tokens_per_s, imbalance, coverage_delta, overhead_pct, waiting_pct, "
+    "predicted_ms, run_id"
+)
+
+
+def some_steps(variant, times, **others):
+    rows = [make_row(number, step_ms=time, **others) for number, time in enumerate(times)]
+    return [measured_step(variant, row, measured=row["step"] > 0) for row in rows]
+
+
+STEPS_OF_BOTH = [
+    *some_steps("baseline", [900.0, 100.0, 200.0, 300.0]),
+    *some_steps("sab_dst", [900.0, 80.0, 100.0, 240.0], coverage_delta=-0.5),
+]
+
+
+def test_columns_are_those_agreed_on():
+    assert ", ".join(COLUMNS) == ISSUE
+
+
+def test_a_row_holds_medians_and_shares_of_time():
+    row = variant_row(PLACE, "baseline", STEPS_OF_BOTH[1:4])
+    assert list(row) == list(COLUMNS)
+    assert (row["step_ms_p50"], row["steps"]) == (200.0, 3)
+    assert row["tokens_per_s"] == 5000.0
+    assert row["waiting_pct"] == 20.0
+    assert row["overhead_pct"] == 1.0
+    assert row["predicted_ms"] == 180.0
+    assert row["coverage_delta"] == ""
+
+
+def test_settings_and_starts_are_added_to_what_is_there(tmp_path):
+    Results(tmp_path).add(PLACE, STEPS_OF_BOTH)
+    later = Place("2 x GPU", "Qwen2.5-3B", "mine", "step", 32, "run-b")
+    Results(tmp_path).add(later, STEPS_OF_BOTH)
+    with (tmp_path / TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run_id"], row["variant"]) for row in rows] == [
+        (run, variant) for run in ("run-a", "run-b") for variant in ("baseline", "sab_dst")
+    ]
+    assert rows[3]["coverage_delta"] == "-0.5"
+    assert read_steps(tmp_path / STEPS) == {PLACE: STEPS_OF_BOTH, later: STEPS_OF_BOTH}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([TABLE, STEPS])
+
+
+def test_equal_rows_give_equal_bytes(tmp_path):
+    for folder in ("a", "b"):
+        Results(tmp_path / folder).add(PLACE, STEPS_OF_BOTH)
+    assert (tmp_path / "a" / STEPS).read_bytes() == (tmp_path / "b" / STEPS).read_bytes()
+
+
+def test_missing_columns_are_refused_by_name(tmp_path):
+    names = [name for name in COLUMNS if name != "waiting_pct"]
+    (tmp_path / TABLE).write_text(",".join(names) + "\n")
+    with pytest.raises(SparseBalanceError, match="no column waiting_pct"):
+        Results(tmp_path)
+
+
+def test_a_torn_file_is_refused(tmp_path):
+    data = gzip.compress(",".join(RAW_COLUMNS).encode() * 50)
+    (tmp_path / STEPS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(SparseBalanceError, match="measure again into another folder"):
+        read_rows(tmp_path / STEPS, RAW_COLUMNS)
+
+
+def test_the_table_shows_paired_speedups(capsys):
+    print_setting(PLACE, STEPS_OF_BOTH, baseline="baseline")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Qwen2.5-0.5B, mine, barrier micro, global batch 16")
+    tuned = next(line for line in lines if line.startswith("sab_dst"))
+    assert "1.250" in tuned  # the median of 1.25, 2, 1.25
+    assert "-0.50" in tuned
+
+
+def test_a_setting_without_measured_steps_says_nothing_false(capsys):
+    print_setting(PLACE, STEPS_OF_BOTH[:1], baseline="baseline")
+    assert "baseline" not in capsys.readouterr().out.splitlines()[-1]

@@ -13,6 +13,7 @@ from sbcore.attention.interface import ATTENTION_NAME, register_attention
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
+from sbcore.model.files import base_folder
 from sbcore.model.initialise import random_adapters, random_weights
 from sbcore.model.lora import add_lora
 from sbcore.model.memory import materialise
@@ -140,7 +141,16 @@ def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) ->
 
 
 def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
-    """Returns the directory's model with our attention; weights are read as safetensors only."""
+    """Returns the directory's model with our attention, adapters merged into it."""
+    base = base_folder(folder)
+    if base is None:
+        return _load_whole(folder, dtype)
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(_load_whole(base, dtype), folder).merge_and_unload()
+
+
+def _load_whole(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     read_model_config(folder)

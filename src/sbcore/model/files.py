@@ -24,6 +24,11 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if one.is_file():
         with opened(one) as file:
             return dict.fromkeys(file.keys(), one)
+    if (base := base_folder(folder)) is not None:
+        raise SparseBalanceError(
+            f"model.path = {folder}: adapters, not a whole model. save them merged to train on, "
+            f"or start from {base}."
+        )
     if not (folder / INDEX).is_file():
         raise SparseBalanceError(
             f"model.path = {folder}: no {ONE_FILE} and no {INDEX}. convert the weights to "
@@ -36,6 +41,14 @@ def weight_files(folder: Path) -> dict[str, Path]:
             f"{folder / INDEX}: {listed(missing)} not in the directory. copy the whole model."
         )
     return files
+
+
+def base_folder(folder: Path) -> Path | None:
+    """Returns the directory that saved adapters stand beside; None for a whole model."""
+    path = folder / "adapter_config.json"
+    if (folder / "config.json").is_file() or not path.is_file():
+        return None
+    return Path(read_json(path)["base_model_name_or_path"])
 
 
 @contextmanager

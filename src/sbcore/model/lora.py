@@ -1,6 +1,5 @@
 """LoRA by peft: adapters inside the model's own linear layers, which keep their names."""
 
-import hashlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import torch
 
 from sbcore.config.lora import LoraConfig
 from sbcore.errors import SparseBalanceError
-from sbcore.model.layers import adapter_weights
+from sbcore.model.layers import adapter_weights, weight_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,8 +47,6 @@ def lora_layers(model: torch.nn.Module) -> dict[str, Any]:
     """Returns peft's layers by the name of the weight that each adapts, as in the files."""
     from peft.tuners.lora import LoraLayer
 
-    from sbcore.model.layers import weight_name
-
     return {
         weight_name(f"{name}.base_layer.weight"): layer
         for name, layer in model.named_modules()
@@ -62,9 +59,3 @@ def merge(
 ) -> torch.Tensor:
     """Returns weight + scaling * b a in float32: [out, in], [rank, in], [out, rank]."""
     return weight.float() + scaling * (b.float() @ a.float())
-
-
-def seed_dropout(seed: int, *, step: int, rank: int) -> None:
-    """Seeds dropout for a step of this rank, so that a resumed run drops what it would have."""
-    digest = hashlib.sha256(f"dropout {seed} {step} {rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8]) >> 1)

@@ -6,30 +6,26 @@ This file only orders things; what a step is stands in `loop`.
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
-from sbcore.artifacts import digest_file, digest_text, read_json, write_json, write_manifest
+from sbcore.artifacts import digest_file, read_json, write_json, write_manifest
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
 from sbcore.errors import SparseBalanceError
-from sbcore.model.build import build_model, load_model, shape_config
+from sbcore.model.assemble import TrainableModel, assemble
+from sbcore.model.build import read_model_config, shape_config
 from sbcore.tracking import stage_tracker
-from sbcore.train.checkpoint import Checkpoints
-from sbcore.train.clock import StepClock, time_collectives
+from sbcore.train.checkpoints import Checkpoints
+from sbcore.train.faults import NonFiniteCount
+from sbcore.train.files import RunFiles
 from sbcore.train.finish import closing_line, save_model, summarise
+from sbcore.train.identity import run_identity
 from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_inputs
-from sbcore.train.loop import Trainer
-from sbcore.train.run import RunFiles, train
-from sbcore.train.sharding import Ranks, shard_model, start_ranks
-from sbcore.train.tuning import StepTuner
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from sbcore.train.run import TrainingRun
+from sbcore.train.setup import make_trainer
+from sbcore.train.sharding import Ranks, start_ranks
 
 
 def main() -> None:
@@ -51,13 +47,16 @@ def main() -> None:
 
 def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
     started = time.perf_counter()
-    trainer = build_trainer(stage, ranks, arguments)
-    identity = stage.model_dump_json() + trainer.inputs.plan.digest + _weights(arguments)
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    made = _assemble(stage, ranks, arguments)
+    trainer = make_trainer(stage, ranks, inputs, made)
     checkpoints = Checkpoints(
         arguments.out / "checkpoints",
-        keep=stage.train.keep_checkpoints,
-        digest=digest_text(identity),
+        model=made.module,
+        optimizer=trainer.optimizer,
         ranks=ranks,
+        identity=run_identity(stage, inputs.plan.order_digest, weights_digest=_weights(arguments)),
+        keep=stage.train.keep_checkpoints,
     )
     files = RunFiles(arguments.out, rank=ranks.rank)
     tracking = arguments.tracking if ranks.rank == 0 else None
@@ -65,13 +64,15 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
         tracker.params(stage.model_dump(mode="json"))
         tracker.dataset(
             "train",
-            trainer.inputs.store.lengths,
+            inputs.store.lengths,
             source=arguments.data,
-            digest=trainer.inputs.store.digest,
+            digest=inputs.store.digest,
             context="training",
         )
-        rows = train(trainer, checkpoints, files, tracker=tracker, resume=arguments.resume)
-        save_model(trainer.model, stage, ranks, source=arguments.model, out=files.model)
+        faults = NonFiniteCount(limit=stage.train.max_nonfinite_steps)
+        run = TrainingRun(trainer, checkpoints, files, tracker, faults)
+        rows = run.train(resume=arguments.resume)
+        save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
             summary = summarise(rows, stage, device=ranks.device)
             write_json(files.summary, summary)
@@ -90,37 +91,24 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
             sys.stderr.write(closing_line(summary) + "\n")
 
 
-def build_trainer(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> Trainer:
-    """Returns the trainer with its inputs read and checked, the model sharded."""
-    inputs = read_inputs(stage, arguments, device=ranks.device)
-    clock = StepClock(ranks.device)
-    dtype = _DTYPES[stage.model.dtype]
-    model = _start_model(stage, arguments).to(ranks.device)
-    model.train()
-    if stage.train.activation_checkpointing:
-        model.gradient_checkpointing_enable()
-    sharded = shard_model(model, ranks, barrier=stage.topology.barrier, dtype=dtype)
-    time_collectives(sharded, clock)
-    optimizer = torch.optim.AdamW(
-        sharded.parameters(),
-        lr=stage.train.learning_rate,
-        betas=stage.train.betas,
-        weight_decay=stage.train.weight_decay,
-    )
-    longest = int(inputs.store.lengths.max())
-    tuner = StepTuner(stage, inputs.latency, longest=longest, device=ranks.device)
-    return Trainer(stage, ranks, inputs, sharded, optimizer, tuner, clock)
-
-
-def _start_model(stage: TrainStage, arguments: Arguments) -> "PreTrainedModel":
+def _assemble(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> TrainableModel:
     """Returns the directory's model, or one of the configured shape with random weights."""
     if arguments.model is not None:
-        return load_model(arguments.model, dtype=torch.float32)
-    facts = read_json(arguments.data / "summary.json")
-    config = shape_config(
-        stage.model.shape, vocab_size=facts["vocab_size"], max_tokens=facts["max_sample_tokens"]
+        architecture = read_model_config(arguments.model)
+    else:
+        facts = read_json(arguments.data / "summary.json")
+        architecture = shape_config(
+            stage.model.shape, vocab_size=facts["vocab_size"], max_tokens=facts["max_sample_tokens"]
+        )
+    return assemble(
+        architecture,
+        stage.model,
+        stage.train,
+        mesh=ranks.mesh(),
+        barrier=stage.topology.barrier,
+        weights=arguments.model,
+        seed=stage.seed,
     )
-    return build_model(config, seed=stage.seed, dtype=torch.float32)
 
 
 def _weights(arguments: Arguments) -> str:

@@ -3,6 +3,7 @@
 R ranks, M micro-batches of each, N sequences, L layers, K rungs of the ladder.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,12 @@ import numpy as np
 
 from sbcore.plan.objective import imbalance, packed_ms, step_ms
 from sbcore.plan.read import StepPlan
-from sbcore.train.records import LedgerPart, StepReport
+from sbcore.train.records import StepReport
+from sbcore.tune.ledger import LedgerPart
 from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
+
+PARTS = ("data", "plan", "tune", "optimizer", "checkpoint")
+"""What a step's time goes to beside computing and waiting, each on its slowest rank."""
 
 SPAN_COLUMNS = (
     "step",
@@ -78,9 +83,12 @@ def metrics_row(
     """Returns what metrics.jsonl holds of timing, load and coverage; milliseconds and points."""
     compute = compute_micro_ms(facts.reports)
     predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
+    parts = [report.parts for report in facts.reports]
     return {
         "step": facts.step,
-        "loss": sum(report.loss for report in facts.reports),
+        "loss": _finite(sum(report.loss for report in facts.reports)),
+        "grad_norm": _finite(facts.reports[0].grad_norm),
+        "step_ms": max(report.step_ms for report in facts.reports),
         "num_tokens": int(facts.plan.lengths.sum()),
         "predicted_ms": step_ms(predicted, barrier),
         "imbalance": imbalance(compute, barrier),
@@ -88,7 +96,12 @@ def metrics_row(
         "compute_ms": compute.sum(axis=1).round(3).tolist(),
         "waiting_ms": [round(sum(s.waiting_ms for s in r.spans), 3) for r in facts.reports],
         "coverage_delta": delta,
-    }
+    } | {f"{name}_ms": max(p.get(name, 0.0) for p in parts) for name in PARTS}
+
+
+def _finite(value: float) -> float | None:
+    """Returns the value, None where a metrics file could not hold it."""
+    return value if math.isfinite(value) else None
 
 
 def span_rows(facts: StepFacts, latency: LatencyModel) -> dict[str, Any]:

@@ -20,14 +20,26 @@ class PackedBatch:
     position_ids: torch.Tensor  # int64 [1, T], from 0 in each sequence
     cu_seqlens: torch.Tensor  # int32 [N+1]
     predict_at: torch.Tensor  # int64 [n], positions whose next token is a target
-    labels: torch.Tensor  # int64 [n]
+    labels: torch.Tensor  # int64 [n], one of them 0 in a dummy
     lengths: tuple[int, ...]
     sequences: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens T."""
+        return sum(self.lengths)
 
     @property
     def is_dummy(self) -> bool:
         """Whether it only keeps this rank in step with the others."""
         return not self.sequences
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Returns the tensor on the device; a GPU copies on, beside the host, from pinned memory."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def pack(
@@ -50,14 +62,14 @@ def pack(
     position_ids = np.concatenate([np.arange(n) for n in lengths])
 
     def put(x: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(x).to(device, non_blocking=True)
+        return to_device(torch.from_numpy(x), device)
 
     return PackedBatch(
         input_ids=put(flat[None]),
         position_ids=put(position_ids[None]),
         cu_seqlens=put(starts.astype(np.int32)),
         predict_at=put(predict_at if samples else np.zeros(1, dtype=np.int64)),
-        labels=put(flat[at.astype(np.int64)]),
+        labels=put(flat[at.astype(np.int64)] if samples else np.zeros(1, dtype=np.int64)),
         lengths=tuple(lengths),
         sequences=sequences,
     )

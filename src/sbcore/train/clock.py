@@ -1,22 +1,17 @@
 """Where a step's time goes on this rank: computing, or standing in a collective.
 
-FSDP lets its two collectives be replaced; ours do the same and keep the time. That time is the
-transfer as well as the waiting: docs/decisions/timed-collectives.md says how much of it.
+Two clocks with the same words: one for processors, which finish a call before they return from it,
+and one for GPUs (`device_clock`), where the host runs ahead and times are read a step later.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-import torch.distributed as dist
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.fsdp._fully_shard._fsdp_api import AllGather, ReduceScatter
-
-# torch 2.13 renamed both and warns at the old names.
-_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
-_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+from torch import nn
 
 
 @dataclass
@@ -33,102 +28,122 @@ class Span:
         return self.total_ms - self.waiting_ms
 
 
-@dataclass
-class StepClock:
-    """Milliseconds of the current step, by part."""
+@dataclass(frozen=True)
+class StepTimes:
+    """A step on this rank, milliseconds; ``parts`` are data, plan, tune, optimizer, checkpoint."""
 
-    device: torch.device
-    parts: dict[str, float] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-    waiting_ms: float = 0.0
+    step_ms: float
+    parts: dict[str, float]
+    spans: list[Span]
+
+
+class PendingTimes(Protocol):
+    """The times of a step that the device may still be working on."""
+
+    def read(self) -> StepTimes:
+        """Returns the times once the step is over, without stopping what comes after it."""
+        ...
+
+
+class Clock(Protocol):
+    """What the training loop tells the time by."""
+
+    def start(self) -> None:
+        """Begins a step."""
+        ...
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """Adds the block's host time to the part."""
+        ...
+
+    def update(self) -> AbstractContextManager[None]:
+        """Takes the block as the part optimizer."""
+        ...
+
+    def micro_batch(self) -> AbstractContextManager[None]:
+        """Records the block as a span, its waiting apart."""
+        ...
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Counts the block as standing in a collective."""
+        ...
+
+    def finish(self) -> PendingTimes:
+        """Ends the step."""
+        ...
+
+
+@dataclass
+class HostClock:
+    """Times of a processor, by the wall clock."""
+
+    _parts: dict[str, float] = field(default_factory=dict)
+    _spans: list[Span] = field(default_factory=list)
+    _waiting_ms: float = 0.0
     _started: float = 0.0
 
     def start(self) -> None:
         """Begins a step."""
-        self.parts, self.spans, self.waiting_ms = {}, [], 0.0
-        self._started = self._now()
-
-    def elapsed_ms(self) -> float:
-        """Returns the time since the step began."""
-        return self._now() - self._started
+        self._parts, self._spans, self._waiting_ms = {}, [], 0.0
+        self._started = now_ms()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Adds the block's time to the part."""
-        before = self._now()
+        before = now_ms()
         yield
-        self.parts[name] = self.parts.get(name, 0.0) + self._now() - before
+        self._parts[name] = self._parts.get(name, 0.0) + now_ms() - before
+
+    def update(self) -> AbstractContextManager[None]:
+        """Takes the block as the part optimizer."""
+        return self.part("optimizer")
 
     @contextmanager
     def micro_batch(self) -> Iterator[None]:
         """Records the block as a span, its waiting apart."""
-        before, waited = self._now(), self.waiting_ms
+        before, waited = now_ms(), self._waiting_ms
         yield
-        total = self._now() - before
-        self.spans.append(Span(before - self._started, total, self.waiting_ms - waited))
+        total = now_ms() - before
+        self._spans.append(Span(before - self._started, total, self._waiting_ms - waited))
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the block as waiting for other ranks."""
-        before = time.perf_counter()
+        """Counts the block as standing in a collective."""
+        before = now_ms()
         yield
-        self.waiting_ms += 1e3 * (time.perf_counter() - before)
+        self._waiting_ms += now_ms() - before
 
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return 1e3 * time.perf_counter()
-
-
-class _Allocates:
-    def allocate(
-        self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
-    ) -> torch.Tensor:
-        return torch.empty(*size, dtype=dtype, device=device)
+    def finish(self) -> "KnownTimes":
+        """Ends the step."""
+        return KnownTimes(StepTimes(now_ms() - self._started, self._parts, self._spans))
 
 
-class TimedAllGather(_Allocates, AllGather):
-    """Gathers parameters and keeps the time."""
+@dataclass(frozen=True)
+class KnownTimes:
+    """Times that are there already."""
 
-    def __init__(self, clock: StepClock) -> None:
-        self.clock = clock
+    times: StepTimes
 
-    def __call__(
-        self,
-        output_tensor: torch.Tensor,
-        input_tensor: torch.Tensor,
-        group: dist.ProcessGroup,
-        async_op: bool = False,
-    ) -> dist.Work | None:
-        """Fills output_tensor from all ranks."""
-        with self.clock.waiting():
-            return _all_gather(output_tensor, input_tensor, group=group, async_op=async_op)
+    def read(self) -> StepTimes:
+        """Returns the times."""
+        return self.times
 
 
-class TimedReduceScatter(_Allocates, ReduceScatter):
-    """Sums gradients and keeps the time."""
-
-    def __init__(self, clock: StepClock) -> None:
-        self.clock = clock
-
-    def __call__(
-        self,
-        output_tensor: torch.Tensor,
-        input_tensor: torch.Tensor,
-        group: dist.ProcessGroup,
-        op: dist.ReduceOp | dist.ReduceOp.RedOpType,
-        async_op: bool = False,
-    ) -> dist.Work | None:
-        """Fills output_tensor with this rank's part of the sum."""
-        with self.clock.waiting():
-            return _reduce_scatter(
-                output_tensor, input_tensor, op=op, group=group, async_op=async_op
-            )
+def now_ms() -> float:
+    """Returns the host's time, milliseconds."""
+    return 1e3 * time.perf_counter()
 
 
-def time_collectives(model: torch.nn.Module, clock: StepClock) -> None:
-    """Makes every sharded module of the model report its collectives to the clock."""
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_custom_all_gather(TimedAllGather(clock))
-            module.set_custom_reduce_scatter(TimedReduceScatter(clock))
+def make_clock(model: nn.Module, device: torch.device) -> Clock:
+    """Returns the clock of the device, told of the sharded model's collectives."""
+    if device.type == "cuda":
+        from sbcore.train.device_clock import DeviceClock, time_stalls
+
+        on_device = DeviceClock()
+        time_stalls(model, on_device)
+        return on_device
+    from sbcore.train.collectives import time_collectives
+
+    clock = HostClock()
+    time_collectives(model, clock)
+    return clock

@@ -1,50 +1,31 @@
 """What is left of a training: a Hugging Face directory and a summary of its measured steps."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.stages import TrainStage
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
-from sbcore.model.build import build_model, set_default_attention
+from sbcore.model.build import set_default_attention
+from sbcore.model.export import export_model
 from sbcore.train.sharding import Ranks
 from sbcore.types import FloatArray
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def save_model(
-    model: nn.Module, stage: TrainStage, ranks: Ranks, *, source: Path | None, out: Path
+    model: "PreTrainedModel", stage: TrainStage, ranks: Ranks, *, source: Path | None, out: Path
 ) -> None:
-    """Writes the whole model as a Hugging Face directory, with the source's tokenizer; rank 0."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(model, options=options)
-    if ranks.rank != 0:
-        return
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    # The sharded object has a class made at run time; a fresh one saves under its real name.
-    whole = build_model(model.config, seed=stage.seed, dtype=torch.float32)
-    whole.load_state_dict(weights)
-    whole.tie_weights()
-    set_default_attention(whole, stage.kind, stage.attention)
-    whole.save_pretrained(part)
-    for file in tokenizer_files(source) if source else []:
-        shutil.copyfile(file, part / file.name)
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """Returns the files that make a tokenizer directory, those that are there."""
-    patterns = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "*.jinja")
-    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    """Writes the model as a Hugging Face directory that knows the variant's attention."""
+    set_default_attention(model, stage.kind, stage.attention)
+    export_model(model, out, config=stage.model, source=source, rank=ranks.rank)
 
 
 def summarise(

@@ -1,6 +1,8 @@
 """The training loop: decide, run, update, report; nothing else happens in a step.
 
-All ranks come to the same decisions from the same reports, so no decision is ever sent.
+All ranks come to the same decisions from the same reports, so no decision is ever sent. Reports
+are read a step late: while the device works on a step the host reads the one before, decides the
+next and sends its tokens, so neither waits for the other.
 """
 
 from dataclasses import dataclass
@@ -11,101 +13,139 @@ import torch.distributed as dist
 from torch import nn
 
 from sbcore.config.stages import TrainStage
+from sbcore.model.recompute import Recompute
 from sbcore.plan.read import StepPlan
 from sbcore.train.account import StepFacts, coverage_delta, metrics_row, used_top_k
 from sbcore.train.batches import PackedBatch, pack
-from sbcore.train.clock import StepClock
+from sbcore.train.clock import Clock
 from sbcore.train.inputs import Inputs
-from sbcore.train.records import StepReport, curves_of_step, gather_reports, make_report
+from sbcore.train.records import PendingReport, copy_later, curves_of_step, gather_reports
 from sbcore.train.sharding import Ranks
 from sbcore.train.step import Work, learning_rate_at, run_micro_batches, update
 from sbcore.train.tuning import StepTuner
+from sbcore.tune.ledger import collect
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A step decided, its tokens on their way to the device."""
+
+    step: int
+    plan: StepPlan
+    work: Work
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step that is over: what rank 0 writes down, and its row of metrics."""
+
+    facts: StepFacts
+    row: dict[str, Any]
 
 
 @dataclass
 class Trainer:
-    """All that a step needs, built once."""
+    """What a training is made of; the model is sharded already."""
 
     stage: TrainStage
     ranks: Ranks
     inputs: Inputs
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    recompute: Recompute
     tuner: StepTuner
-    clock: StepClock
+    clock: Clock
+    _ready: Ready | None = None
+    _pending: tuple[Ready, PendingReport] | None = None
 
-    def run_step(self, step: int) -> tuple[StepFacts, dict[str, Any]]:
-        """Trains one step; returns its facts and the row of metrics, the same on all ranks."""
-        # What rank 0 wrote since the last step must not look like waiting on the others.
-        dist.barrier(self.ranks.host_group)
+    def run_step(self, step: int) -> Finished | None:
+        """Starts a step; returns the one before, which is over (None before the first).
+
+        The next step is decided here, from the reports up to the one before this.
+        """
+        if self.ranks.device.type == "cpu":
+            # What rank 0 wrote since the last step must not look like waiting on the others.
+            dist.barrier(self.ranks.host_group)
         self.clock.start()
+        ready = self._ready if self._ready and self._ready.step == step else self._prepare(step)
+        loss, norm = self._launch(ready)
+        before = self._collect()
+        following = step + 1
+        self._ready = self._prepare(following) if following < self.inputs.plan.num_steps else None
+        self._pending = ready, self._report(ready, loss, norm)
+        return before
+
+    def drain(self) -> Finished | None:
+        """Returns the last step once it is over; what was decided after it is thrown away."""
+        self._ready = None
+        return self._collect()
+
+    def _prepare(self, step: int) -> Ready:
         with self.clock.part("plan"):
             plan = self.inputs.plan.step(step)
-        batches, work = self._prepare(plan, step)
+        with self.clock.part("tune"):
+            targets = self.tuner.targets(plan)
+        with self.clock.part("data"):
+            batches = [self._pack(plan, micro) for micro in self._mine(plan)]
+        with self.clock.part("tune"):
+            budgets = [self.tuner.budgets(targets, batch, step=step) for batch in batches]
+        num_targets = int(self.inputs.store.num_target_tokens[plan.sample_ids].sum())
+        return Ready(step, plan, Work(batches, budgets, num_targets))
+
+    def _mine(self, plan: StepPlan) -> tuple[tuple[int, ...], ...]:
+        return plan.batch.micro_batches[self.ranks.rank]
+
+    def _pack(self, plan: StepPlan, micro: tuple[int, ...]) -> PackedBatch:
+        samples = plan.sample_ids[list(micro)].tolist()
+        return pack(self.inputs.store, samples, micro, self.ranks.device)
+
+    def _launch(self, ready: Ready) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns this rank's share of the loss and the gradient norm, both on the device."""
         loss = run_micro_batches(
             self.model,
-            work,
+            ready.work,
             attention=self.stage.attention,
             barrier=self.stage.topology.barrier,
-            recompute=self.stage.train.activation_checkpointing,
+            recompute=self.recompute,
             clock=self.clock,
         )
-        learning_rate = self._learning_rate(step)
-        with self.clock.part("optimizer"):
+        with self.clock.update():
             norm = update(
                 self.model,
                 self.optimizer,
-                learning_rate=learning_rate,
+                learning_rate=self._learning_rate(ready.step),
                 max_norm=self.stage.train.max_grad_norm,
             )
-        step_ms = self.clock.elapsed_ms()
-        report = make_report(loss, self.clock, batches, work.budgets)
-        facts = self._gather(step, plan, report)
-        row = self._row(facts, step_ms, work.num_target_tokens)
-        return facts, row | {"grad_norm": norm, "learning_rate": learning_rate}
+        return loss, norm
 
-    def _prepare(self, plan: StepPlan, step: int) -> tuple[list[PackedBatch], Work]:
-        with self.clock.part("data"):
-            mine = plan.batch.micro_batches[self.ranks.rank]
-            batches = [
-                pack(
-                    self.inputs.store,
-                    plan.sample_ids[list(micro)].tolist(),
-                    micro,
-                    self.ranks.device,
-                )
-                for micro in mine
-            ]
-        with self.clock.part("tune"):
-            targets = self.tuner.targets(plan)
-            budgets = [self.tuner.budgets(targets, batch, step=step) for batch in batches]
-        num_targets = int(self.inputs.store.num_target_tokens[plan.sample_ids].sum())
-        return batches, Work(batches, budgets, num_targets)
+    def _report(self, ready: Ready, loss: torch.Tensor, norm: torch.Tensor) -> PendingReport:
+        budgets = ready.work.budgets
+        ledger, scalars = collect(budgets), copy_later(loss, norm)
+        inside = sum(source.host_ms for source in budgets)
+        return PendingReport(scalars, self.clock.finish(), ledger, inside)
 
-    def _gather(self, step: int, plan: StepPlan, report: StepReport) -> StepFacts:
-        reports = gather_reports(report, self.ranks.host_group, self.ranks.world_size)
-        num_layers, num_sequences = self.inputs.latency.num_layers, len(plan.lengths)
+    def _collect(self) -> Finished | None:
+        """Reads the pending step on all ranks and learns from it."""
+        if self._pending is None:
+            return None
+        (ready, pending), self._pending = self._pending, None
+        reports = gather_reports(pending.read(), self.ranks.host_group, self.ranks.world_size)
+        num_layers, num_sequences = self.inputs.latency.num_layers, len(ready.plan.lengths)
         rungs = len(self.tuner.coverage.ladder)
         curves = curves_of_step(reports, (num_layers, num_sequences, rungs))
-        self.tuner.learn(plan.lengths, curves)
+        self.tuner.learn(ready.plan.lengths, curves)
         top_k = used_top_k(reports, (num_layers, num_sequences))
-        return StepFacts(step, plan, reports, top_k, curves)
+        facts = StepFacts(ready.step, ready.plan, reports, top_k, curves)
+        return Finished(facts, self._row(facts, ready))
 
-    def _row(self, facts: StepFacts, step_ms: float, num_targets: int) -> dict[str, Any]:
+    def _row(self, facts: StepFacts, ready: Ready) -> dict[str, Any]:
         delta = coverage_delta(facts, self.tuner.coverage.ladder, top_k=self.stage.attention.top_k)
         barrier = self.stage.topology.barrier
-        row = metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta)
-        parts = [report.parts for report in facts.reports]
-        slowest = {f"{name}_ms": max(p.get(name, 0.0) for p in parts) for name in _PARTS}
-        return (
-            row
-            | slowest
-            | {
-                "num_target_tokens": num_targets,
-                "step_ms": step_ms,
-                "measured": facts.step >= self.stage.train.warmup_steps_unmeasured,
-            }
-        )
+        return metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta) | {
+            "num_target_tokens": ready.work.num_target_tokens,
+            "learning_rate": self._learning_rate(facts.step),
+            "measured": facts.step >= self.stage.train.warmup_steps_unmeasured,
+        }
 
     def _learning_rate(self, step: int) -> float:
         train = self.stage.train
@@ -116,6 +156,3 @@ class Trainer:
             warmup_share=train.warmup_share,
             decay_share=train.decay_share,
         )
-
-
-_PARTS = ("data", "plan", "tune", "optimizer")

@@ -1,120 +1,107 @@
 """From the first step or the newest checkpoint to the last step, with everything on disk."""
 
 import gc
+import math
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from sbcore.tracking import Tracker
-from sbcore.train.account import StepFacts, ledger_rows, span_rows
-from sbcore.train.checkpoint import Checkpoints
-from sbcore.train.loop import Trainer
-from sbcore.train.records import MetricsFile, Table
-
-TABLES = ("ledger.parquet", "micro_batches.parquet")
+from sbcore.train.checkpoint_folder import Cursor
+from sbcore.train.checkpoints import Checkpoints
+from sbcore.train.faults import NonFiniteCount
+from sbcore.train.files import RunFiles
+from sbcore.train.loop import Finished, Trainer
+from sbcore.train.tables import MetricsFile
+from sbcore.train.trace import traced
 
 
 @dataclass
-class RunFiles:
-    """The tables of a run; only rank 0 writes."""
+class TrainingRun:
+    """A trainer with its checkpoints and files."""
 
-    folder: Path
-    rank: int
-    ledger: Table = field(default_factory=Table)
-    spans: Table = field(default_factory=Table)
+    trainer: Trainer
+    checkpoints: Checkpoints
+    files: RunFiles
+    tracker: Tracker
+    faults: NonFiniteCount
+    metrics: MetricsFile | None = None
+    _stood_still_ms: float = 0.0
 
-    @property
-    def model(self) -> Path:
-        """The trained model, a Hugging Face directory."""
-        return self.folder / "model"
+    def train(self, *, resume: bool) -> list[dict[str, Any]]:
+        """Runs all steps that are left; returns the rows of metrics of all steps (rank 0)."""
+        first = self._start(resume=resume)
+        if self.files.rank == 0:
+            self.metrics = MetricsFile(self.files.folder / "metrics.jsonl", first_step=first)
+        # Hundreds of thousands of objects of imported libraries never die; looking through them
+        # all stopped rank 0 for 0.4 s in the middle of a step.
+        gc.collect()
+        gc.freeze()
+        trainer, every = self.trainer, self.trainer.stage.train.checkpoint_every_steps
+        num_steps = trainer.inputs.plan.num_steps
+        for step in range(first, num_steps):
+            with traced(step, trainer.stage.train.trace_steps, self.files.folder, self.files.rank):
+                self._note(trainer.run_step(step))
+            self.checkpoints.poll()
+            if step + 1 == num_steps or (every and (step + 1) % every == 0):
+                self._save(step + 1)
+        self.checkpoints.wait()
+        if self.metrics is None:
+            return []
+        self.files.snapshot()(self.files.folder)
+        return self.metrics.rows()
 
-    @property
-    def summary(self) -> Path:
-        """Medians of the run."""
-        return self.folder / "summary.json"
+    def _start(self, *, resume: bool) -> int:
+        """Returns the first step to run; restores the newest checkpoint if there is one."""
+        newest = self.checkpoints.newest() if resume else None
+        if newest is None:
+            self.checkpoints.clear()
+            return 0
+        cursor, arrays = self.checkpoints.load(newest, seed=self.trainer.stage.seed)
+        self.trainer.tuner.load(arrays)
+        self.faults.load(arrays)
+        if self.files.rank == 0:
+            self.files.load(newest)
+            name = self.trainer.stage.variant
+            sys.stderr.write(f"train {name}: resumed at step {cursor.step} from {newest}\n")
+        return cursor.step
 
-    @property
-    def ledger_file(self) -> Path:
-        """Budgets and coverage of every layer and sequence."""
-        return self.folder / TABLES[0]
+    def _note(self, finished: Finished | None) -> None:
+        """Writes down a step that is over; the time a checkpoint took counts in the next one."""
+        if finished is None:
+            return
+        facts, row = finished.facts, finished.row
+        norm = facts.reports[0].grad_norm
+        good = "" if math.isfinite(norm) else self.checkpoints.last_good(facts.step)
+        losses = [report.loss for report in facts.reports]
+        warning = self.faults.observe(facts.step, norm, losses=losses, last_good=good)
+        row["checkpoint_ms"], self._stood_still_ms = self._stood_still_ms, 0.0
+        if self.metrics is None:
+            return
+        if warning is not None:
+            sys.stderr.write(f"WARNING: {warning}\n")
+        self.metrics.add(row)
+        self.files.add(facts, self.trainer)
+        self.tracker.metrics(_numbers(row), step=row["step"])
+        _show_progress(self.trainer.stage.variant, row, self.trainer.inputs.plan.num_steps)
 
-    def add(self, facts: StepFacts, trainer: Trainer) -> None:
-        """Takes in a step."""
-        ladder, top_k = trainer.tuner.coverage.ladder, trainer.stage.attention.top_k
-        self.ledger.add(ledger_rows(facts, trainer.inputs.latency, ladder, top_k=top_k))
-        self.spans.add(span_rows(facts, trainer.inputs.latency))
+    def _save(self, step: int) -> None:
+        """Starts a checkpoint; the step before is read first, so that a resumed run knows it too.
 
-    def write(self, folder: Path) -> None:
-        """Writes both tables into the folder."""
-        for name, table in zip(TABLES, (self.ledger, self.spans), strict=True):
-            table.write(folder / name)
-
-    def load(self, folder: Path) -> None:
-        """Takes over both tables from the folder."""
-        for name, table in zip(TABLES, (self.ledger, self.spans), strict=True):
-            table.load(folder / name)
-
-
-def train(
-    trainer: Trainer,
-    checkpoints: Checkpoints,
-    files: RunFiles,
-    *,
-    tracker: Tracker,
-    resume: bool,
-) -> list[dict[str, Any]]:
-    """Runs all steps that are left; returns the rows of metrics of all steps (rank 0)."""
-    step = _start(trainer, checkpoints, files, resume=resume)
-    metrics = (
-        MetricsFile(files.folder / "metrics.jsonl", first_step=step) if files.rank == 0 else None
-    )
-    # Hundreds of thousands of objects of imported libraries never die; looking through them all
-    # stopped rank 0 for 0.4 s in the middle of a step.
-    gc.collect()
-    gc.freeze()
-    every, num_steps = trainer.stage.train.checkpoint_every_steps, trainer.inputs.plan.num_steps
-    while step < num_steps:
-        facts, row = trainer.run_step(step)
-        step += 1
-        if metrics is not None:
-            metrics.add(row)
-            files.add(facts, trainer)
-            tracker.metrics(_numbers(row), step=row["step"])
-            _show_progress(trainer.stage.variant, row, num_steps)
-        if step == num_steps or (every and step % every == 0):
-            _save(trainer, checkpoints, files, step=step)
-    if metrics is None:
-        return []
-    files.write(files.folder)
-    return metrics.rows()
-
-
-def _start(trainer: Trainer, checkpoints: Checkpoints, files: RunFiles, *, resume: bool) -> int:
-    """Returns the first step to run; restores the newest checkpoint if there is one."""
-    newest = checkpoints.newest() if resume else None
-    if newest is None:
-        checkpoints.clear()
-        return 0
-    step, averages = checkpoints.load(newest, trainer.model, trainer.optimizer)
-    trainer.tuner.load_state_dict(averages)
-    if files.rank == 0:
-        files.load(newest)
-        sys.stderr.write(f"train {trainer.stage.variant}: resumed at step {step} from {newest}\n")
-    return step
-
-
-def _save(trainer: Trainer, checkpoints: Checkpoints, files: RunFiles, *, step: int) -> None:
-    with checkpoints.writing(step) as folder:
-        if files.rank == 0:
-            files.write(folder)
-        checkpoints.save(
-            folder,
-            trainer.model,
-            trainer.optimizer,
+        So what is decided next follows from the checkpoint alone.
+        """
+        self._note(self.trainer.drain())
+        plan = self.trainer.inputs.plan
+        cursor = Cursor(
             step=step,
-            finished=step == trainer.inputs.plan.num_steps,
-            averages=trainer.tuner.state_dict(),
+            epoch=0,
+            num_ranks=plan.num_ranks,
+            finished=step == plan.num_steps,
+        )
+        self._stood_still_ms = self.checkpoints.save_later(
+            cursor,
+            self.trainer.tuner.state() | self.faults.state(),
+            write_files=self.files.snapshot(),
         )
 
 
@@ -133,7 +120,8 @@ def _show_progress(variant: str, row: dict[str, Any], num_steps: int) -> None:
     """Prints a line now and then: a log file has no use for a moving bar."""
     step = row["step"] + 1
     if step == 1 or step == num_steps or step % max(num_steps // 10, 1) == 0:
+        loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
         sys.stderr.write(
-            f"train {variant}: step {step}/{num_steps}  loss {row['loss']:.3f}  "
+            f"train {variant}: step {step}/{num_steps}  loss {loss}  "
             f"{row['step_ms']:.0f} ms  imbalance {row['imbalance']:.2f}\n"
         )

@@ -1,21 +1,14 @@
-"""Ranks and how the model is spread over them: FSDP2, sums instead of means.
-
-The loss is already divided by the target tokens of the whole global batch, so gradients are
-summed over ranks: then any plan of the same global batch gives the same gradient.
-"""
+"""The ranks of a training: started by torchrun, joined here."""
 
 import os
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
-from sbcore.types import Barrier
 
 
 @dataclass(frozen=True)
@@ -26,6 +19,10 @@ class Ranks:
     world_size: int
     device: torch.device
     host_group: dist.ProcessGroup
+
+    def mesh(self) -> DeviceMesh:
+        """Returns all ranks in a row, over which the model is sharded."""
+        return init_device_mesh(self.device.type, (self.world_size,))
 
 
 def start_ranks(*, wanted: int, device: str) -> Ranks:
@@ -45,36 +42,3 @@ def start_ranks(*, wanted: int, device: str) -> Ranks:
     host_group = dist.new_group(backend="gloo") if where.type == "cuda" else dist.group.WORLD
     assert host_group is not None, "init_process_group leaves a default group"
     return Ranks(dist.get_rank(), world_size, where, host_group)
-
-
-def shard_model(
-    model: nn.Module, ranks: Ranks, *, barrier: Barrier, dtype: torch.dtype
-) -> nn.Module:
-    """Returns the model sharded layer by layer over all ranks.
-
-    Under barrier `micro` parameters are gathered anew for each micro-batch (least memory, ranks
-    meet in every one); under `step` they stay gathered within a step.
-    """
-    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
-    policy = MixedPrecisionPolicy(
-        param_dtype=None if dtype is torch.float32 else dtype, reduce_dtype=torch.float32
-    )
-    for part in (*model.model.layers, model):  # type: ignore[union-attr, misc]
-        fully_shard(
-            part,
-            mesh=mesh,
-            mp_policy=policy,
-            reshard_after_forward=barrier is Barrier.MICRO,
-        )
-        part.set_gradient_divide_factor(1.0)
-        # gloo has no scaled sum; with a factor of one a plain sum is the same.
-        part.set_force_sum_reduction_for_comms(True)
-    return model
-
-
-def synchronise_gradients(model: nn.Module, *, barrier: Barrier, last: bool) -> None:
-    """Says whether the coming backward meets the other ranks: always, or only in the last one."""
-    assert isinstance(model, FSDPModule), type(model)
-    meet = last or barrier is Barrier.MICRO
-    model.set_requires_gradient_sync(meet)
-    model.set_reshard_after_backward(meet)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import cross_entropy
 
 from sbcore.attention.call import AttentionCall
 from sbcore.config.compute import AttentionConfig
+from sbcore.model.recompute import Recompute
+from sbcore.model.shard import synchronise_gradients
 from sbcore.train.batches import PackedBatch
-from sbcore.train.clock import StepClock
-from sbcore.train.sharding import synchronise_gradients
+from sbcore.train.clock import Clock
+from sbcore.train.faults import finite_guard
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
 
@@ -32,8 +33,8 @@ def run_micro_batches(
     *,
     attention: AttentionConfig,
     barrier: Barrier,
-    recompute: bool,
-    clock: StepClock,
+    recompute: Recompute,
+    clock: Clock,
 ) -> torch.Tensor:
     """Returns this rank's share of the mean loss; gradients are left summed over ranks."""
     total = torch.zeros((), device=work.batches[0].input_ids.device)
@@ -45,7 +46,7 @@ def run_micro_batches(
             block_size=attention.block_size,
             backend=attention.backend,
             budgets=budgets,
-            keep_choices=recompute,
+            keep_choices=recompute.prepare(batch.num_tokens),
         )
         with clock.micro_batch():
             loss = packed_loss(model, batch, call) / work.num_target_tokens
@@ -57,31 +58,34 @@ def run_micro_batches(
 def packed_loss(model: nn.Module, batch: PackedBatch, call: AttentionCall) -> torch.Tensor:
     """Returns the summed cross-entropy of the micro-batch's target tokens, float32.
 
-    Logits are made for target positions only, so prompts cost no vocabulary-sized memory. A dummy
-    gives zero, but through the whole model, so that all ranks run the same collectives.
+    A dummy gives zero, but through the whole model, so that all ranks run the same collectives.
     """
-    logits = model(
+    loss: torch.Tensor = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        use_cache=False,
-        logits_to_keep=batch.predict_at,
+        predict_at=batch.predict_at,
+        labels=batch.labels,
         sb_call=call,
-    ).logits[0]
-    if batch.is_dummy:
-        return logits.float().sum() * 0.0
-    return cross_entropy(logits.float(), batch.labels, reduction="sum")
+    )
+    return loss * 0.0 if batch.is_dummy else loss
 
 
 def update(
     model: nn.Module, optimizer: torch.optim.Optimizer, *, learning_rate: float, max_norm: float
-) -> float:
-    """Clips, steps and clears; returns the gradient norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+) -> torch.Tensor:
+    """Clips, steps and clears; returns the gradient norm before clipping, on the device.
+
+    A norm that is not finite leaves weights and moments as they are; nobody waits to see it.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = nn.utils.clip_grad_norm_(trained, max_norm)
+    whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    finite_guard(optimizer, whole)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return whole.detach()
 
 
 def learning_rate_at(

@@ -12,7 +12,7 @@ import torch
 from sbcore.config.stages import TrainStage
 from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch
-from sbcore.tune.clamp import TargetBudgets
+from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import Observation, make_policy
@@ -25,7 +25,7 @@ class StepTuner:
     def __init__(
         self, stage: TrainStage, latency: LatencyModel, *, longest: int, device: torch.device
     ) -> None:
-        self.stage, self.latency, self.device = stage, latency, device
+        self.stage, self.latency = stage, latency
         self.policy = make_policy(stage.tuner)
         block_size, top_k = stage.attention.block_size, stage.attention.top_k
         ladder = make_ladder(-(-longest // block_size), top_k)
@@ -33,6 +33,7 @@ class StepTuner:
         self.coverage = CoverageModel.empty(
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
+        self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 
     def targets(self, plan: StepPlan) -> IntArray:
@@ -53,28 +54,33 @@ class StepTuner:
 
     def budgets(self, targets: IntArray, batch: PackedBatch, *, step: int) -> TargetBudgets:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
-        dense = self.stage.kind == "dense"
         chosen = targets[:, list(batch.sequences)] if batch.sequences else targets[:, :1] * 0 + 1
-        tuner = self.stage.tuner
         every = self.stage.train.coverage_every_steps
         return TargetBudgets(
-            targets=torch.from_numpy(chosen.astype(np.int32)).to(self.device, non_blocking=True),
+            targets=torch.from_numpy(chosen.astype(np.int32)),
+            sequences=batch.sequences,
             ladder=self._ladder,
+            rungs=self._rungs,
             top_k0=self.stage.attention.top_k,
-            p=None if tuner.kind == "fixed" or batch.is_dummy else tuner.p,
+            limits=None if batch.is_dummy else self._limits(batch),
             measure=not batch.is_dummy and step % every == 0,
-            dense=dense,
-            rungs=tuple(int(rung) for rung in self.coverage.ladder),
+            dense=self.stage.kind == "dense",
         )
 
     def learn(self, lengths: IntArray, curves: FloatArray) -> None:
         """Takes the step's measured curves [num_layers, N, K] into the averages."""
         self.coverage = self.coverage.updated(lengths, curves)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to decide as this one would."""
-        return {"curves": self.coverage.curves}
+        return {"coverage": self.coverage.curves}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Takes over the averages."""
-        self.coverage = replace(self.coverage, curves=np.asarray(state["curves"]))
+        self.coverage = replace(self.coverage, curves=np.asarray(state["coverage"]))
+
+    def _limits(self, batch: PackedBatch) -> ClampLimits | None:
+        tuner = self.stage.tuner
+        if tuner.kind == "fixed":
+            return None
+        return ClampLimits(tuner.p, tuner.floor, tuner.cap or self._rungs[-1])

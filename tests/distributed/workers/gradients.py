@@ -8,11 +8,12 @@ import torch
 import torch.distributed as dist
 
 from sbcore.config.compute import AttentionConfig
-from sbcore.config.training import ModelShape
-from sbcore.model.build import build_model, shape_config
+from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
+from sbcore.model.assemble import assemble
+from sbcore.model.build import shape_config
 from sbcore.train.batches import PackedBatch, pack
-from sbcore.train.clock import StepClock, time_collectives
-from sbcore.train.sharding import shard_model, start_ranks
+from sbcore.train.clock import make_clock
+from sbcore.train.sharding import start_ranks
 from sbcore.train.step import Work, run_micro_batches
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
@@ -22,6 +23,13 @@ PLANS = {
     "one by one": (((0,), (2,), (4,)), ((1,), (3,), (5,))),
     "packed": (((0, 1, 5),), ((2, 3, 4),)),
     "with a dummy": (((0,), (1, 2)), ((3, 4, 5), ())),
+}
+HOWS = {
+    "plain": {},
+    "recomputed": {"activation_checkpointing": "full"},
+    "recomputed but attention": {"activation_checkpointing": "selective"},
+    "recomputed when long": {"activation_checkpointing": "full", "recompute_above_tokens": 200},
+    "two layers a collective": {"layers_per_shard": 2, "activation_checkpointing": "full"},
 }
 ATTENTION = AttentionConfig(block_size=16, top_k=3, backend="torch")
 
@@ -42,32 +50,44 @@ def budgets_of(batch: PackedBatch) -> TargetBudgets:
     top_k = torch.full((2, len(batch.lengths)), ATTENTION.top_k, dtype=torch.int32)
     ladder = (1, 2, 3, 32)
     return TargetBudgets(
-        top_k, torch.tensor(ladder), 3, p=None, measure=False, dense=False, rungs=ladder
+        top_k,
+        batch.sequences,
+        torch.tensor(ladder, dtype=torch.int32),
+        ladder,
+        ATTENTION.top_k,
+        limits=None,
+        measure=False,
+        dense=False,
     )
 
 
-def gradient_of(plan, barrier, ranks, samples):
+def gradient_of(plan, barrier, train, ranks, samples):
     shape = ModelShape(hidden_size=32, intermediate_size=64)
-    model = build_model(
-        shape_config(shape, vocab_size=97, max_tokens=512), seed=0, dtype=torch.float32
+    made = assemble(
+        shape_config(shape, vocab_size=97, max_tokens=512),
+        ModelConfig(),
+        TrainConfig(**train),
+        mesh=ranks.mesh(),
+        barrier=barrier,
+        weights=None,
+        seed=0,
     )
-    model = shard_model(model, ranks, barrier=barrier, dtype=torch.float32)
-    clock = StepClock(ranks.device)
-    time_collectives(model, clock)
+    clock = make_clock(made.module, ranks.device)
     clock.start()
     batches = [pack(samples, list(m), m, ranks.device) for m in plan[ranks.rank]]
     num_targets = sum(int(t[1:].sum()) for t in samples.targets)
     loss = run_micro_batches(
-        model,
+        made.module,
         Work(batches, [budgets_of(b) for b in batches], num_targets),
         attention=ATTENTION,
         barrier=barrier,
-        recompute=False,
+        recompute=made.recompute,
         clock=clock,
     )
     dist.all_reduce(loss)
-    gradients = [p.grad.full_tensor().flatten() for p in model.parameters()]
-    assert all(0 <= span.waiting_ms <= span.total_ms for span in clock.spans)
+    gradients = [p.grad.full_tensor().flatten() for p in made.module.parameters()]
+    spans = clock.finish().read().spans
+    assert all(0 <= span.waiting_ms <= span.total_ms for span in spans)
     return float(loss), torch.cat(gradients)
 
 
@@ -75,18 +95,19 @@ def main() -> None:
     ranks = start_ranks(wanted=2, device="cpu")
     samples = Samples()
     results = {
-        (name, barrier): gradient_of(plan, barrier, ranks, samples)
+        (name, barrier, how): gradient_of(plan, barrier, train, ranks, samples)
         for name, plan in PLANS.items()
-        for barrier in Barrier
+        for barrier in (Barrier.STEP, Barrier.MICRO)
+        for how, train in HOWS.items()
     }
     (_, first), *_ = results.values()
     report = {
-        f"{name}, {barrier}": {
+        f"{name}, {barrier}, {how}": {
             "loss": loss,
             "error": float((gradient - first).norm() / first.norm()),
             "norm": float(gradient.norm()),
         }
-        for (name, barrier), (loss, gradient) in results.items()
+        for (name, barrier, how), (loss, gradient) in results.items()
     }
     if ranks.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(report))

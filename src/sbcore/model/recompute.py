@@ -1,0 +1,57 @@
+"""Activation checkpointing: which layers run their forward again in the backward pass, and when.
+
+Short micro-batches keep their activations: recomputing them saves no memory that is short, and its
+launches are what a short micro-batch costs.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+Mode = Literal["none", "full", "selective"]
+
+
+class Recompute:
+    """Switches recomputation of the layers on and off, micro-batch by micro-batch.
+
+    ``full`` keeps only a layer's input; ``selective`` keeps what attention returned too, so that
+    only the cheap parts run twice. A recomputed layer must attend to the blocks of its first run:
+    `AttentionCall.keep_choices` sees to that.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], mode: Mode, *, above_tokens: int) -> None:
+        self.mode, self.above_tokens, self.active = mode, above_tokens, False
+        if mode == "none":
+            return
+        how: dict[str, Any] = {"use_reentrant": False}
+        if mode == "selective":
+            how["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_attention)
+        for layer in layers:
+            layer.forward = partial(self._run, layer.forward, how)
+
+    def prepare(self, num_tokens: int) -> bool:
+        """Returns whether the coming micro-batch is recomputed, and sees that it is."""
+        self.active = self.mode != "none" and num_tokens > self.above_tokens
+        return self.active
+
+    def _run(
+        self, forward: Callable[..., Any], how: dict[str, Any], *args: Any, **words: Any
+    ) -> Any:
+        if not self.active or not torch.is_grad_enabled():
+            return forward(*args, **words)
+        return checkpoint(forward, *args, **how, **words)
+
+
+def _keep_attention(_: Any, op: Any, *args: Any, **words: Any) -> CheckpointPolicy:
+    """Returns what happens to an operator's result: attention's is kept."""
+    name = str(op)
+    keep = "sbkernels" in name or "attention" in name
+    return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,59 @@
+"""The model spread over ranks: FSDP2, sums instead of means.
+
+The loss is already divided by the target tokens of the whole global batch, so gradients are
+summed over ranks: then any plan of the same global batch gives the same gradient.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from sbcore.types import Barrier
+
+
+def shard_model(
+    model: nn.Module,
+    layers: Sequence[nn.Module],
+    mesh: DeviceMesh,
+    *,
+    barrier: Barrier,
+    dtype: torch.dtype,
+    layers_per_shard: int,
+) -> nn.Module:
+    """Returns the model sharded over the mesh, so many layers in one collective.
+
+    Under barrier `micro` parameters are gathered anew for each micro-batch (least memory, ranks
+    meet in every one); under `step` they stay gathered within a step. Few collectives cost less
+    host time, many less memory.
+    """
+    policy = MixedPrecisionPolicy(
+        param_dtype=None if dtype is torch.float32 else dtype, reduce_dtype=torch.float32
+    )
+    groups = [
+        list(layers[start : start + layers_per_shard])
+        for start in range(0, len(layers), layers_per_shard)
+    ]
+    for part in (*groups, [model]):
+        fully_shard(
+            part if len(part) > 1 else part[0],
+            mesh=mesh,
+            mp_policy=policy,
+            reshard_after_forward=barrier is Barrier.MICRO,
+        )
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            # gloo has no scaled sum; with a factor of one a plain sum is the same.
+            module.set_force_sum_reduction_for_comms(True)
+    return model
+
+
+def synchronise_gradients(model: nn.Module, *, barrier: Barrier, last: bool) -> None:
+    """Says whether the coming backward meets the other ranks: always, or only in the last one."""
+    assert isinstance(model, FSDPModule), type(model)
+    meet = last or barrier is Barrier.MICRO
+    model.set_requires_gradient_sync(meet)
+    model.set_reshard_after_backward(meet)

@@ -1,0 +1,103 @@
+"""What a step had to compute, counted three ways (multiply-adds count twice).
+
+useful: every weight's product with every token forward and backward, and attention over the pairs
+really attended. dense_equivalent: the same with all causal pairs, a measure of throughput; cutting
+budgets raises it and lowers ``useful``. executed: ``useful`` and what recomputation ran again.
+N sequences, L layers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sbcore.types import FloatArray, IntArray
+
+PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
+"""Dense bf16 peaks of the vendor's datasheets (SXM), by what the device's name holds."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations, all ranks."""
+
+    useful: float
+    dense_equivalent: float
+    executed: float
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the count needs of a model."""
+
+    layer_weights: int  # parameters of all layers that multiply every token
+    trained_weights: int  # those of them with a gradient of their own
+    head_weights: int  # of the vocabulary head, which sees target tokens only
+    num_layers: int
+    num_heads: int
+    head_dim: int
+
+
+def count(
+    model: ModelFacts,
+    lengths: IntArray,
+    top_k: IntArray,
+    *,
+    block_size: int,
+    num_target_tokens: int,
+    recomputed: FloatArray,
+    attention_again: bool,
+) -> Work:
+    """Returns the work of a step: lengths [N], top_k [L, N], recomputed [N] 1 where run again.
+
+    ``attention_again`` says whether recomputation runs attention too.
+    """
+    tokens = lengths.astype(np.float64)
+    each_token = 4.0 * model.layer_weights + 2.0 * model.trained_weights
+    linear = each_token * float(tokens.sum()) + 6.0 * model.head_weights * num_target_tokens
+    # Scores and values: 2 products of 2 operations forward, twice that backward.
+    per_pair = 12.0 * model.num_heads * model.head_dim
+    pairs = attended_pairs(lengths, top_k, block_size=block_size)
+    dense = model.num_layers * tokens * (tokens + 1) / 2
+    again = 2.0 * model.layer_weights * (tokens * recomputed).sum()
+    if attention_again:
+        again += per_pair / 3 * (pairs.sum(axis=0) * recomputed).sum()
+    useful = linear + per_pair * float(pairs.sum())
+    return Work(useful, linear + per_pair * float(dense.sum()), useful + float(again))
+
+
+def attended_pairs(lengths: IntArray, top_k: IntArray, *, block_size: int) -> FloatArray:
+    """Returns the (query, key) pairs of each layer and sequence, float64 [L, N].
+
+    A query attends to its own block up to itself and to ``top_k - 1`` whole blocks before it, or
+    to all there are.
+    """
+    whole, rest = np.divmod(lengths, block_size)
+    own = whole * block_size * (block_size + 1) / 2 + rest * (rest + 1) / 2
+    past = np.minimum(top_k - 1, whole)  # blocks that the later rows reach
+    # Rows of block b reach min(b, past) blocks: a ramp up to `past`, then flat.
+    full_rows = past * (past - 1) / 2 + past * (whole - past)
+    return block_size * (block_size * full_rows + rest * past) + own
+
+
+def model_facts(model: torch.nn.Module) -> ModelFacts:
+    """Returns what the count needs; norms and biases are left out."""
+    config = model.config  # type: ignore[union-attr]
+    layers = [p for n, p in model.named_parameters() if p.ndim > 1 and ".layers." in n]
+    trained = sum(p.numel() for p in layers if p.requires_grad)
+    heads = int(config.num_attention_heads)
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    head = int(config.vocab_size) * int(config.hidden_size)
+    return ModelFacts(
+        sum(p.numel() for p in layers),
+        trained,
+        head,
+        int(config.num_hidden_layers),
+        heads,
+        int(dim),
+    )
+
+
+def peak_flops(name: str) -> float | None:
+    """Returns the device's peak, operations per second; None where it is not known."""
+    return next((1e12 * peak for part, peak in PEAK_TFLOPS.items() if part in name), None)

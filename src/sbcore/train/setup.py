@@ -1,0 +1,51 @@
+"""A trainer made of a sharded model and its inputs; variants that share a model make several."""
+
+import torch
+from torch import nn
+
+from sbcore.config.stages import TrainStage
+from sbcore.config.training import TrainConfig
+from sbcore.model.assemble import TrainableModel
+from sbcore.train.clock import Clock, make_clock
+from sbcore.train.inputs import Inputs
+from sbcore.train.loop import Trainer
+from sbcore.train.sharding import Ranks
+from sbcore.train.tuning import StepTuner
+
+
+def make_trainer(stage: TrainStage, ranks: Ranks, inputs: Inputs, made: TrainableModel) -> Trainer:
+    """Returns the trainer of one variant, alone with its model."""
+    return share_trainer(
+        stage,
+        ranks,
+        inputs,
+        made,
+        optimizer=make_optimizer(made.module, stage.train),
+        clock=make_clock(made.module, ranks.device),
+    )
+
+
+def share_trainer(
+    stage: TrainStage,
+    ranks: Ranks,
+    inputs: Inputs,
+    made: TrainableModel,
+    *,
+    optimizer: torch.optim.Optimizer,
+    clock: Clock,
+) -> Trainer:
+    """Returns the trainer of one variant among others that take turns with model and optimizer."""
+    longest = int(inputs.store.lengths.max())
+    tuner = StepTuner(stage, inputs.latency, longest=longest, device=ranks.device)
+    return Trainer(stage, ranks, inputs, made.module, optimizer, made.recompute, tuner, clock)
+
+
+def make_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """Returns AdamW over what is trained, one fused kernel for many weights."""
+    return torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=train.learning_rate,
+        betas=train.betas,
+        weight_decay=train.weight_decay,
+        fused=True,
+    )

@@ -72,14 +72,30 @@ class TrainConfig(Section):
     """AdamW's moments."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are clipped to this global norm."""
-    activation_checkpointing: bool = False
-    """Recompute each layer in the backward pass; budgets and choices are reused."""
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+    """What the backward pass computes again: nothing, whole layers, or all of a layer but its
+    attention. Budgets and choices are reused."""
+    recompute_above_tokens: NonNegativeInt = 0
+    """Micro-batches of no more tokens keep their activations: recomputing short ones costs host
+    time and saves no memory that is short."""
+    fused_layers: Literal["auto", "liger", "off"] = "auto"
+    """Norms, rotary embedding, feed-forward and loss by liger's kernels; auto where there is a GPU
+    and liger-kernel is installed. Which it was stands in summary.json."""
+    compile_layers: bool = False
+    """Compile each layer around its attention (torch.compile, dynamic shapes)."""
+    layers_per_shard: PositiveInt = 1
+    """Layers whose weights travel in one collective: more need less host time, fewer less memory."""
     checkpoint_every_steps: NonNegativeInt = 0
     """Steps between checkpoints; 0 = only at the end."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints kept."""
     warmup_steps_unmeasured: NonNegativeInt = 3
     """First steps left out of step times, which pay for memory pools and caches."""
+    max_nonfinite_steps: PositiveInt = 5
+    """Steps in a row with a loss or gradient that is not finite before training stops; each is
+    skipped and counted."""
+    trace_steps: list[NonNegativeInt] = []
+    """Steps of which every rank writes a Chrome trace."""
     coverage_every_steps: PositiveInt = 5
     """Steps between coverage measurements in variants that do not tune."""
     threads_per_rank: PositiveInt = 1

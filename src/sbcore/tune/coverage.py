@@ -42,7 +42,11 @@ class CoverageModel:
 
     def expected(self, lengths: IntArray) -> FloatArray:
         """Returns the curve of every sequence in every layer, [num_layers, N, K]."""
-        return self.curves[:, buckets_of(lengths, self.block_size)]
+        return self.curves[:, self.buckets(lengths)]
+
+    def buckets(self, lengths: IntArray) -> IntArray:
+        """Returns the bucket of every sequence, [N]."""
+        return buckets_of(lengths, self.block_size)
 
     def updated(self, lengths: IntArray, measured: FloatArray) -> "CoverageModel":
         """Returns the model after one step; measured is [num_layers, N, K].

@@ -41,18 +41,40 @@ class Loads:
         np.maximum.at(slowest, self.column, load_ms)
         return slowest
 
+    def column_min_ms(self, load_ms: FloatArray) -> FloatArray:
+        """Returns the fastest load of every column that has sequences, [num_columns]."""
+        fastest = np.full(int(self.column.max()) + 1, np.inf)
+        busy = self._busy()
+        np.minimum.at(fastest, self.column[busy], load_ms[busy])
+        return fastest
+
+    def column_mean_ms(self, load_ms: FloatArray) -> FloatArray:
+        """Returns the mean of every column's loads that have sequences, [num_columns]."""
+        busy = self._busy()
+        count = np.bincount(self.column[busy], minlength=int(self.column.max()) + 1)
+        total = _summed(load_ms[busy], self.column[busy], len(count))
+        return total / np.maximum(count, 1)
+
+    def _busy(self) -> IntArray:
+        """Returns the loads that have sequences."""
+        return np.unique(self.load[self.micro_batch])
+
 
 def make_loads(batch: BatchPlan, barrier: Barrier, *, floor_ms: float) -> Loads:
-    """Returns the loads of a plan; dummies and idle ranks are loads too."""
+    """Returns the loads of a plan; dummies and idle ranks are loads too.
+
+    Under barrier `pipeline` a load is all that a pipeline does in the step, as under `step`: its
+    bubbles of filling and draining are the order's, not the budgets'.
+    """
     num_ranks, num_micro = batch.num_ranks, batch.num_micro_batches
     packs = [pack for rank in batch.micro_batches for pack in rank]
     micro_batch = np.zeros(sum(len(pack) for pack in packs), dtype=np.int64)
     for number, pack in enumerate(packs):
         micro_batch[list(pack)] = number
     numbers = np.arange(num_ranks * num_micro)
-    if barrier is Barrier.STEP:
-        return Loads(micro_batch, numbers // num_micro, np.zeros(num_ranks, np.int64), floor_ms)
-    return Loads(micro_batch, numbers, numbers % num_micro, floor_ms)
+    if barrier is Barrier.MICRO:
+        return Loads(micro_batch, numbers, numbers % num_micro, floor_ms)
+    return Loads(micro_batch, numbers // num_micro, np.zeros(num_ranks, np.int64), floor_ms)
 
 
 def rows_to_raise(

@@ -12,16 +12,15 @@ micro-batch of a rank above the least time; and it knows sequences by their leng
 the coverage model does. 1 ms for 16 sequences of 24 layers, 6-19 ms for 256.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sbcore.config.method import WaterfillTuner
 from sbcore.tune.concave import Points, concave_front, segments_of
-from sbcore.tune.coverage import CoverageModel, buckets_of, budget_bounds
-from sbcore.tune.levels import Loads, make_loads, rows_to_raise
+from sbcore.tune.coverage import CoverageModel, budget_bounds
+from sbcore.tune.levels import rows_to_raise
 from sbcore.tune.policy import Observation
+from sbcore.tune.times import StepTimes, step_times
 from sbcore.types import FloatArray, IntArray
 
 
@@ -42,10 +41,11 @@ class WaterfillPolicy:
         lowest, base, highest = self._rungs(coverage.ladder, observation.top_k)
         change, allowed = _options(coverage, base, p=self.config.p)
         allowed &= (rungs == base) | ((lowest <= rungs) & (rungs <= highest))
-        step = _Step.of(observation)
-        chosen = _filled(step, change, allowed)
-        if step.barrier_ms(chosen) > step.barrier_ms(np.full_like(chosen, base)):
-            chosen = _filled(step, change, allowed & (rungs >= base))
+        bucket, times = coverage.buckets(observation.lengths), step_times(observation)
+        gain, allowed = change[:, bucket] * observation.lengths[:, None], allowed[:, bucket]
+        chosen = _filled(times, gain, allowed)
+        if times.barrier_ms(chosen) > times.barrier_ms(np.full_like(chosen, base)):
+            chosen = _filled(times, gain, allowed & (rungs >= base))
         return np.clip(coverage.ladder[chosen], self.config.floor, self.config.cap or None)
 
     def _rungs(self, ladder: IntArray, top_k: int) -> tuple[int, int, int]:
@@ -55,39 +55,6 @@ class WaterfillPolicy:
             highest = int(np.searchsorted(ladder, self.config.cap, side="right")) - 1
         lowest = min(int(np.searchsorted(ladder, self.config.floor)), highest)
         return lowest, min(max(int(np.searchsorted(ladder, top_k)), lowest), highest), highest
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The sequences of a step, and what it takes by the rungs that they use."""
-
-    lengths: IntArray  # [N]
-    bucket: IntArray  # [N]
-    attention_ms: FloatArray  # [N, K], of one layer
-    linear_ms: FloatArray  # [N]
-    loads: Loads
-
-    @staticmethod
-    def of(observation: Observation) -> "_Step":
-        latency, ladder = observation.latency, observation.coverage.ladder
-        lengths, which = np.unique(observation.lengths, return_inverse=True)
-        return _Step(
-            observation.lengths,
-            buckets_of(observation.lengths, observation.coverage.block_size),
-            latency.attention_ms(lengths[:, None], ladder[None, :])[which],
-            latency.linear_ms(observation.lengths),
-            make_loads(observation.batch, observation.barrier, floor_ms=latency.floor_ms),
-        )
-
-    def micro_batch_ms(self, rungs: IntArray) -> FloatArray:
-        """Returns the time of every micro-batch before the floor, [R * M]; rungs are [L, N]."""
-        layers = np.take_along_axis(self.attention_ms, rungs.T, axis=1)
-        return self.loads.micro_batch_ms(layers.sum(axis=1) + self.linear_ms)
-
-    def barrier_ms(self, rungs: IntArray) -> float:
-        """Returns the time of the step but for the micro-batches' constant."""
-        load_ms = self.loads.load_ms(self.micro_batch_ms(rungs))
-        return float(self.loads.column_ms(load_ms).sum())
 
 
 def _options(
@@ -105,21 +72,25 @@ def _options(
     return np.nan_to_num(change), allowed
 
 
-def _filled(step: _Step, change: FloatArray, allowed: NDArray[np.bool_]) -> IntArray:
-    """Returns the rung of each layer and sequence, [L, N], among those allowed."""
-    shape = num_layers, num_sequences = len(change), len(step.lengths)
-    layer, sequence, rung = np.nonzero(allowed[:, step.bucket])
-    gain = change[layer, step.bucket[sequence], rung] * step.lengths[sequence]
+def _filled(times: StepTimes, gain: FloatArray, allowed: NDArray[np.bool_]) -> IntArray:
+    """Returns the rung of each layer and sequence, [L, N], among those allowed [L, N, K].
+
+    gain is each rung's change of coverage, weighted by the sequence's tokens.
+    """
+    num_layers, num_sequences, _ = allowed.shape
+    layer, sequence, rung = np.nonzero(allowed)
     row = layer * num_sequences + sequence
-    points = concave_front(Points(row, rung, step.attention_ms[sequence, rung], gain))
+    points = concave_front(
+        Points(row, rung, times.attention_ms[sequence, rung], gain[layer, sequence, rung])
+    )
     first = np.searchsorted(points.row, np.arange(num_layers * num_sequences))
     segments = segments_of(points)
     raised = rows_to_raise(
         segments,
-        step.loads.micro_batch[segments.row % num_sequences],
-        loads=step.loads,
-        start_ms=step.micro_batch_ms(points.rung[first].reshape(shape)),
+        times.loads.micro_batch[segments.row % num_sequences],
+        loads=times.loads,
+        start_ms=times.at_rungs(points.rung[first].reshape(num_layers, num_sequences)),
         missing=-float(points.gain[first].sum()),
     )
     last = first + np.bincount(raised, minlength=len(first))
-    return points.rung[last].reshape(shape)
+    return points.rung[last].reshape(num_layers, num_sequences)

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from sbcore.config.method import AnchorTuner, FixedTuner, WaterfillTuner
 from sbcore.errors import SparseBalanceError
-from sbcore.tune.anchor import load_ms, waiting_groups
 from sbcore.tune.coverage import CoverageModel, budget_bounds
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import POLICIES, Observation, make_policy
@@ -46,15 +45,21 @@ def one_each(*loads):
     return BatchPlan(tuple(tuple((i,) for i in load) for load in loads))
 
 
+def rank_ms(observation, top_k):
+    """Returns the predicted time of every rank, its micro-batches' floor included."""
+    times = observation.latency.predict(observation.lengths, top_k)
+    ranks = observation.batch.micro_batches
+    packs = [[times[list(pack)].sum() for pack in rank] for rank in ranks]
+    return np.maximum(packs, observation.latency.floor_ms).sum(axis=1)
+
+
 def test_slow_loads_are_cut_and_fast_ones_raised():
     observation = observe([4096, 1024, 1024, 512], one_each([0, 1], [2, 3]))
     targets = make_policy(AnchorTuner(p=0.2)).decide(observation)
     assert (targets[:, :2] < TOP_K).all()
     assert (targets[:, 2:] > TOP_K).all()
-    loads = waiting_groups(observation)[0]
-    k0 = np.full_like(targets, TOP_K)
-    before = [load_ms(observation, x, k0[:, x.sequences]) for x in loads]
-    after = [load_ms(observation, x, targets[:, x.sequences]) for x in loads]
+    before = rank_ms(observation, np.full_like(targets, TOP_K))
+    after = rank_ms(observation, targets)
     assert max(after) / np.mean(after) < max(before) / np.mean(before)
 
 

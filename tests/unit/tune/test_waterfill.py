@@ -218,7 +218,7 @@ def test_marginal_gains_are_equal_where_p_does_not_bind(barrier):
     top_k = decide(observation, p=0.6)
     last, following = slopes_around(observation, top_k)
     for rank in observation.batch.micro_batches:
-        loads = [sum(rank, ())] if barrier is Barrier.STEP else [pack for pack in rank if pack]
+        loads = [pack for pack in rank if pack] if barrier is Barrier.MICRO else [sum(rank, ())]
         for load in map(list, loads):
             assert last[:, load].min() >= following[:, load].max() * (1 - 1e-9)
 

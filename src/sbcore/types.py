@@ -19,6 +19,7 @@ class Barrier(StrEnum):
 
     STEP = "step"
     MICRO = "micro"
+    PIPELINE = "pipeline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,22 @@ class Topology:
     """The machine as a balancer sees it.
 
     ``max_tokens`` caps the packed tokens of a micro-batch (a longer sequence travels alone);
-    ``max_sequences`` caps its sequences, 0 = no cap.
+    ``max_sequences`` caps its sequences, 0 = no cap. Under `pipeline` a rank is a pipeline of
+    ``num_stages`` devices. ``speed_factors`` are each rank's real over its predicted time (1.25 =
+    a quarter slower); none = all are as predicted.
     """
 
     num_ranks: int
     barrier: Barrier
     max_tokens: int
     max_sequences: int
+    num_stages: int = 1
+    speed_factors: tuple[float, ...] = ()
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """What each rank's predicted times are multiplied by, [R]."""
+        return self.speed_factors or (1.0,) * self.num_ranks
 
 
 @dataclass(frozen=True, slots=True)

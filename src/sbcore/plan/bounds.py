@@ -16,21 +16,27 @@ def lower_bound(workload: Workload) -> float:
     max(mean load, longest sequence, w_R + w_(R+1) and its kin), where every rank also pays
     M * c and no micro-batch costs less than f, with M the fewest that the caps allow. The sum over
     micro-steps of the slowest is never below the slowest sum, so all of it holds for `micro` too,
-    which adds that sequences that cannot share a micro-batch come at best sorted.
+    which adds that sequences that cannot share a micro-batch come at best sorted. What one rank
+    does counts as on the fastest one.
     """
     topology = workload.topology
     fewest = min_micro_batches(workload.lengths, topology)
-    floor = workload.floor
+    floor, extra = workload.floor, fewest * workload.constant
     costs = np.sort(np.asarray(workload.costs))[::-1]
-    bounds = [
-        fewest * floor,
-        float(costs.sum()) / topology.num_ranks,
-        max(float(costs[0]), floor) + (fewest - 1) * floor,
-        _sharing_bound(costs, topology.num_ranks),
-    ]
+    one_rank = [max(float(costs[0]), floor) + (fewest - 1) * floor]
+    one_rank.append(_sharing_bound(costs, topology.num_ranks))
     if topology.barrier is Barrier.MICRO:
-        bounds.append(_sorted_bound(workload, fewest))
-    return max(bounds) + fewest * workload.constant
+        one_rank.append(_sorted_bound(workload, fewest))
+    factors = np.array(topology.factors)
+    together = float(costs.sum()) + topology.num_ranks * extra
+    busiest = max(
+        (fewest * floor + extra) * factors.max(),
+        together / (1.0 / factors).sum(),
+        (max(one_rank) + extra) * factors.min(),
+    )
+    if topology.barrier is Barrier.PIPELINE:
+        return _pipeline_bound(workload, float(busiest), float(factors.min()))
+    return float(busiest)
 
 
 def optimality_gap(predicted: float, bound: float) -> float:
@@ -60,3 +66,16 @@ def _sorted_bound(workload: Workload, fewest: int) -> float:
     slowest = sorted(alone, reverse=True)[:: workload.topology.num_ranks]
     idle = max(fewest - len(slowest), 0) * workload.floor
     return sum(max(cost, workload.floor) for cost in slowest) + idle
+
+
+def _pipeline_bound(workload: Workload, busiest: float, fastest: float) -> float:
+    """Returns the bound of the 1F1B makespan, given that of what the busiest rank does in all.
+
+    Its last stage idles while the first micro-batch comes in and while the last one goes back
+    through the P - 1 others; neither is shorter than the floor. And the longest sequence goes
+    through all stages, forward and back.
+    """
+    num_stages = workload.topology.num_stages
+    smallest = fastest * (workload.floor + workload.constant)
+    longest = fastest * (max(max(workload.costs), workload.floor) + workload.constant)
+    return max((busiest + (num_stages - 1) * smallest) / num_stages, longest)

@@ -1,5 +1,6 @@
 """The greedy core (LPT): each sequence, the heaviest first, joins the emptiest group that fits."""
 
+from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
 from sbcore.plan.caps import OpenMicroBatches
@@ -12,22 +13,37 @@ sequence."""
 
 
 class Groups:
-    """Groups of micro-batches, a heap by cost; full groups leave it."""
+    """Groups of micro-batches, a heap by cost for each speed factor; full groups leave it."""
 
-    def __init__(self, workload: Workload, num_groups: int, *, per_group: int) -> None:
-        self.opened = OpenMicroBatches(num_groups * per_group, workload.lengths, workload.topology)
+    def __init__(self, workload: Workload, factors: Sequence[float], *, per_group: int) -> None:
+        num = len(factors) * per_group
+        self.opened = OpenMicroBatches(num, workload.lengths, workload.topology)
         self._costs, self._per_group = workload.costs, per_group
-        self._sums = [0.0] * (num_groups * per_group)
-        self._heap = [(0.0, group) for group in range(num_groups)]
+        self._sums = [0.0] * num
+        self._heaps: dict[float, list[tuple[float, int]]] = {}
+        for group, factor in enumerate(factors):
+            self._heaps.setdefault(factor, []).append((0.0, group))
 
     @property
     def emptiest(self) -> float:
         """Cost of the emptiest group that is not full, infinite if all are."""
-        return self._heap[0][0] if self._heap else float("inf")
+        return min((heap[0][0] for heap in self._heaps.values() if heap), default=float("inf"))
 
     def put(self, sequence: int, *, level: float) -> bool:
-        """Puts the sequence where it fits without passing the level; returns whether it did."""
-        cost, heap = self._costs[sequence], self._heap
+        """Puts the sequence where it fits without passing the level; returns whether it did.
+
+        Ranks of the factor on which it would be done first are tried first.
+        """
+        if len(self._heaps) == 1:
+            (heap,) = self._heaps.values()
+            return self._put(heap, sequence, level=level)
+        cost = self._costs[sequence]
+        open_ones = [(f * (heap[0][0] + cost), heap) for f, heap in self._heaps.items() if heap]
+        open_ones.sort(key=lambda done: done[0])
+        return any(self._put(heap, sequence, level=level) for _, heap in open_ones)
+
+    def _put(self, heap: list[tuple[float, int]], sequence: int, *, level: float) -> bool:
+        cost = self._costs[sequence]
         passed: list[tuple[float, int]] = []
         placed = False
         # When the emptiest group would pass the level, the others would too.
@@ -67,14 +83,15 @@ class Groups:
 
 
 def fill_emptiest(
-    workload: Workload, order: list[int], *, num_groups: int, per_group: int, level: float
+    workload: Workload, order: list[int], *, factors: Sequence[float], per_group: int, level: float
 ) -> tuple[list[list[int]], list[int]]:
     """Returns the micro-batches of all groups, and what found no place; the order falls in cost.
 
+    There is a group for every speed factor; where its rank is open, the factor is 1.
     A sequence is left out when it fits into none of the emptiest groups or its group would pass
     `level`. Without a level, the first that is left out ends the filling: there is no plan.
     """
-    groups = Groups(workload, num_groups, per_group=per_group)
+    groups = Groups(workload, factors, per_group=per_group)
     left: list[int] = []
     for at, sequence in enumerate(order):
         if groups.put(sequence, level=level):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.placement import Layout
 from sbcore.plan.workload import Workload, summed
-from sbcore.types import BatchPlan
+from sbcore.types import Barrier, BatchPlan
 
 Placement = Callable[[Workload, int], Layout | None]
 """Returns a layout with so many micro-batches per rank, or None if they are too few."""
@@ -27,6 +27,26 @@ def with_fewest(workload: Workload, place: Placement) -> tuple[Layout, int]:
     while (layout := place(workload, num_micro_batches)) is None:
         num_micro_batches += 1 + num_micro_batches // 32
     return layout, num_micro_batches
+
+
+def placed(workload: Workload, place: Placement) -> Layout:
+    """Returns the placement with as many micro-batches as are best for the barrier.
+
+    The fewest, but for a pipeline: there, more and smaller ones keep more stages busy.
+    """
+    layout, fewest = with_fewest(workload, place)
+    if workload.topology.barrier is not Barrier.PIPELINE:
+        return layout
+    more = (place(workload, count) for count in counts_above(workload, fewest))
+    return best_of(workload, [layout, *(found for found in more if found is not None)])
+
+
+def counts_above(workload: Workload, fewest: int) -> list[int]:
+    """Returns numbers of micro-batches to try, each half as many again, up to one per sequence."""
+    most, counts = -(-workload.num_sequences // workload.topology.num_ranks), []
+    while (fewest := fewest + max(fewest // 2, 1)) <= most:
+        counts.append(fewest)
+    return counts
 
 
 def best_of(workload: Workload, layouts: Iterable[Layout]) -> Layout:

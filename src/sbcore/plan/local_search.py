@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sbcore.plan.placement import Layout, arrange
+from sbcore.plan.layout import best_of
+from sbcore.plan.placement import Layout, arrange, without_idle
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray, IntArray
 
@@ -52,7 +53,7 @@ def improve(workload: Workload, layout: Layout, *, rounds: int, enough: float) -
     for _ in range(rounds):
         times = units.times(state.loads)
         slowest = times.max(axis=1)
-        if slowest.sum() + num_micro_batches * workload.constant <= enough:
+        if slowest.sum() <= enough:
             break
         candidates = _candidates(state, units, times)
         change = units.change(state, candidates, times)
@@ -64,7 +65,12 @@ def improve(workload: Workload, layout: Layout, *, rounds: int, enough: float) -
     members: list[list[int]] = [[] for _ in range(len(state.loads))]
     for sequence, slot in enumerate(state.slot[:-1].tolist()):
         members[slot].append(sequence)
-    return arrange(workload, members)
+    arranged = arrange(workload, members)
+    if not workload.topology.speed_factors:
+        return arranged
+    ranks = range(0, len(members), num_micro_batches)
+    as_found = without_idle([members[at : at + num_micro_batches] for at in ranks])
+    return best_of(workload, [arranged, as_found])
 
 
 class _Units:
@@ -74,7 +80,8 @@ class _Units:
         slots = np.arange(workload.topology.num_ranks * num_micro_batches)
         ranks, micro_steps = np.divmod(slots, num_micro_batches)
         by_step = workload.topology.barrier is Barrier.STEP
-        self.floor = workload.floor
+        self.floor, self.constant = workload.floor, workload.constant
+        self.factor = np.array(workload.topology.factors)[ranks]  # [S]
         self.row = ranks  # [S]
         self.column = np.zeros_like(slots) if by_step else micro_steps  # [S]
         self.shape = (1 if by_step else num_micro_batches, workload.topology.num_ranks)
@@ -82,15 +89,16 @@ class _Units:
     def times(self, loads: FloatArray) -> FloatArray:
         """Returns the time of each unit, [columns, R]."""
         times = np.zeros(self.shape)
-        np.add.at(times, (self.column, self.row), np.maximum(loads, self.floor))
+        slot_ms = (np.maximum(loads, self.floor) + self.constant) * self.factor
+        np.add.at(times, (self.column, self.row), slot_ms)
         return times
 
     def change(self, state: _State, tried: _Candidates, times: FloatArray) -> FloatArray:
         """Returns the change of the step's time for each candidate, [C]."""
         out = state.slot[tried.moved]
         delta = state.costs[tried.moved] - state.costs[tried.partner]
-        fewer = self._slot_change(state.loads[out], -delta)
-        more = self._slot_change(state.loads[tried.to], delta)
+        fewer = self._slot_change(state.loads[out], -delta) * self.factor[out]
+        more = self._slot_change(state.loads[tried.to], delta) * self.factor[tried.to]
         column_a, row_a = self.column[out], self.row[out]
         column_b, row_b = self.column[tried.to], self.row[tried.to]
         same = (column_a == column_b) & (row_a == row_b)

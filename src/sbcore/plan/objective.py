@@ -5,7 +5,8 @@ N sequences, R ranks, M micro-batches per rank.
 
 import numpy as np
 
-from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray
+from sbcore.plan.pipeline import makespan_ms
+from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray, Topology
 
 
 def micro_batch_ms(batch: BatchPlan, lengths: IntArray, cost: CostModel) -> FloatArray:
@@ -24,13 +25,29 @@ def packed_ms(
     return times + constant_ms
 
 
-def step_ms(times: FloatArray, barrier: Barrier) -> float:
-    """Returns the time of the step: `step` max_r sum_m, `micro` sum_m max_r of times [R, M]."""
+def slowed(times: FloatArray, topology: Topology) -> FloatArray:
+    """Returns predicted times [R, M] as the ranks' speed factors make them, [R, M]."""
+    return times * np.array(topology.factors)[:, None]
+
+
+def step_ms(times: FloatArray, barrier: Barrier, *, num_stages: int = 1) -> float:
+    """Returns the time of the step of times [R, M].
+
+    `step` max_r sum_m, `micro` sum_m max_r, `pipeline` the longest 1F1B makespan; without stages
+    the last is the first.
+    """
     if barrier is Barrier.STEP:
         return float(times.sum(axis=1).max())
-    return float(times.max(axis=0).sum())
+    if barrier is Barrier.MICRO:
+        return float(times.max(axis=0).sum())
+    return float(makespan_ms(times, num_stages).max())
 
 
-def imbalance(times: FloatArray, barrier: Barrier) -> float:
-    """Returns the step's time over the mean rank's own time, >= 1; times is [R, M]."""
-    return max(step_ms(times, barrier) / float(times.sum(axis=1).mean()), 1.0)
+def imbalance(times: FloatArray, barrier: Barrier, *, num_stages: int = 1) -> float:
+    """Returns the step's time over the mean device's own time, >= 1; times is [R, M].
+
+    Under `pipeline` each of a rank's devices has 1 / num_stages of its work, so that the bubble
+    of filling and draining counts.
+    """
+    own = float(times.sum(axis=1).mean()) / num_stages
+    return max(step_ms(times, barrier, num_stages=num_stages) / own, 1.0)

@@ -4,26 +4,29 @@ R ranks, M micro-batches per rank. A layout is ``[rank][m] -> sequences``; None 
 sequences do not fit into so few micro-batches.
 """
 
+from dataclasses import replace
 from itertools import chain
+
+import numpy as np
 
 from sbcore.plan.caps import pack_best_fit
 from sbcore.plan.filling import fill_emptiest
+from sbcore.plan.pipeline import small_ends
 from sbcore.plan.workload import Workload, longest_first, summed
-from sbcore.types import Barrier, Topology
+from sbcore.types import Barrier
 
 Layout = list[list[list[int]]]
 
 
 def onto_ranks(workload: Workload, num_micro_batches: int) -> Layout | None:
-    """Returns a layout whose waiting units are even: ranks (`step`) or micro-batches (`micro`)."""
-    num_ranks = workload.topology.num_ranks
-    by_step = workload.topology.barrier is Barrier.STEP
-    groups = num_ranks if by_step else num_ranks * num_micro_batches
+    """Returns a layout whose waiting units are even: micro-batches (`micro`), or else ranks."""
+    topology = workload.topology
+    by_rank = topology.barrier is not Barrier.MICRO
     members, left = fill_emptiest(
         workload,
         longest_first(workload),
-        num_groups=groups,
-        per_group=num_micro_batches if by_step else 1,
+        factors=topology.factors if by_rank else (1.0,) * topology.num_ranks * num_micro_batches,
+        per_group=num_micro_batches if by_rank else 1,
         level=float("inf"),
     )
     return None if left else arrange(workload, members)
@@ -36,6 +39,7 @@ def by_levels(workload: Workload, num_micro_batches: int) -> Layout | None:
     level is the mean that is left for the micro-steps to come.
     """
     num_ranks = workload.topology.num_ranks
+    any_ranks = (1.0,) * num_ranks
     left = longest_first(workload)
     members: list[list[int]] = []
     for later in range(num_micro_batches, 0, -1):
@@ -43,7 +47,7 @@ def by_levels(workload: Workload, num_micro_batches: int) -> Layout | None:
             break
         mean = summed(workload.costs, left) / (num_ranks * later)
         level = max(workload.costs[left[0]], mean) if later > 1 else float("inf")
-        filled, left = fill_emptiest(workload, left, num_groups=num_ranks, per_group=1, level=level)
+        filled, left = fill_emptiest(workload, left, factors=any_ranks, per_group=1, level=level)
         members += filled
     return None if left else arrange(workload, members)
 
@@ -57,7 +61,7 @@ def tightly(workload: Workload, num_micro_batches: int) -> Layout | None:
         costs=[summed(workload.costs, pack) for pack in packs],
         floor=workload.floor,
         constant=workload.constant,
-        topology=Topology(topology.num_ranks, topology.barrier, max_tokens=1, max_sequences=1),
+        topology=replace(topology, max_tokens=1, max_sequences=1),
     )
     layout = onto_ranks(whole, num_micro_batches)
     if layout is None:
@@ -74,7 +78,7 @@ def spread(workload: Workload, parts: list[list[int]], num_micro_batches: int) -
     for part in parts:
         order = sorted(part, key=lambda i: (-workload.costs[i], i))
         packs, left = fill_emptiest(
-            workload, order, num_groups=1, per_group=num_micro_batches, level=float("inf")
+            workload, order, factors=(1.0,), per_group=num_micro_batches, level=float("inf")
         )
         if left:
             packs = pack_best_fit(part, workload.lengths, workload.topology)
@@ -83,21 +87,34 @@ def spread(workload: Workload, parts: list[list[int]], num_micro_batches: int) -
 
 
 def arrange(workload: Workload, members: list[list[int]]) -> Layout:
-    """Returns the micro-batches R*M laid out, the heaviest first on each rank.
+    """Returns the micro-batches R*M laid out in the best order known for the barrier.
 
-    Under `step` they belong to their ranks already (M in a row). Under `micro` any rank may take
-    any: sorting all of them and giving R at a time to one micro-step is the best order there is.
+    Under `micro` any rank may take any: sorting all of them and giving R at a time to one
+    micro-step, the heaviest to the fastest rank, is the best order there is for equal ranks. Else
+    they belong to their ranks already (M in a row): under `pipeline` the small ones come first
+    and last, under `step` the heaviest first.
     """
-    num_ranks = workload.topology.num_ranks
-    loads = [summed(workload.costs, pack) for pack in members]
-    if workload.topology.barrier is Barrier.MICRO:
+    topology, loads = workload.topology, [summed(workload.costs, pack) for pack in members]
+    num_ranks = topology.num_ranks
+    if topology.barrier is Barrier.MICRO:
         order = sorted(range(len(members)), key=lambda b: (-loads[b], b))
-        ranks = [order[rank::num_ranks] for rank in range(num_ranks)]
-    else:
-        per_rank = len(members) // num_ranks
-        own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
-        ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
-    return without_idle([[members[b] for b in rank] for rank in ranks])
+        fastest_first = sorted(range(num_ranks), key=topology.factors.__getitem__)
+        dealt = {rank: order[at::num_ranks] for at, rank in enumerate(fastest_first)}
+        return without_idle([[members[b] for b in dealt[rank]] for rank in range(num_ranks)])
+    per_rank = len(members) // num_ranks
+    own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
+    ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
+    layout = without_idle([[members[b] for b in rank] for rank in ranks])
+    return with_small_ends(workload, layout) if topology.barrier is Barrier.PIPELINE else layout
+
+
+def with_small_ends(workload: Workload, layout: Layout) -> Layout:
+    """Returns the layout with each rank's small micro-batches first and last, for a pipeline."""
+    ordered = []
+    for rank in layout:
+        loads = np.array([summed(workload.costs, pack) for pack in rank])
+        ordered.append([rank[m] for m in small_ends(loads).tolist()])
+    return ordered
 
 
 def without_idle(layout: Layout) -> Layout:

@@ -16,7 +16,7 @@ from sbcore.plan.balancers import load_balancer
 from sbcore.plan.bounds import lower_bound, optimality_gap
 from sbcore.plan.budgets import BudgetAverages
 from sbcore.plan.cost import BudgetCost, KnownTimesCost
-from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
+from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
 from sbcore.plan.sampling import step_seed, steps
 from sbcore.plan.workload import make_workload
 from sbcore.types import BatchPlan, CostModel, FloatArray, IntArray, LatencyModel, Topology
@@ -120,9 +120,11 @@ def _judged(
     batch: BatchPlan, lengths: IntArray, *, topology: Topology, cost: CostModel
 ) -> tuple[float, float, float]:
     """Returns step_ms, bound_ms and imbalance of one global batch at the budgets used."""
-    times = micro_batch_ms(batch, lengths, cost)
+    times = slowed(micro_batch_ms(batch, lengths, cost), topology)
+    barrier, num_stages = topology.barrier, topology.num_stages
     bound = lower_bound(make_workload(lengths, topology, cost))
-    return step_ms(times, topology.barrier), bound, imbalance(times, topology.barrier)
+    step = step_ms(times, barrier, num_stages=num_stages)
+    return step, bound, imbalance(times, barrier, num_stages=num_stages)
 
 
 def _at_budgets(latency: LatencyModel, lengths: IntArray, top_k: IntArray) -> KnownTimesCost:

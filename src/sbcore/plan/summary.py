@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sbcore.plan.bounds import lower_bound, optimality_gap
-from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
+from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
 from sbcore.plan.workload import make_workload
 from sbcore.types import BatchPlan, CostModel, IntArray, Topology
 
@@ -29,15 +29,16 @@ def summarise_step(
     step: int, batch: BatchPlan, lengths: IntArray, *, topology: Topology, cost: CostModel
 ) -> StepSummary:
     """Returns what the step is predicted to take, and what no plan could beat."""
-    times = micro_batch_ms(batch, lengths, cost)
-    predicted = step_ms(times, topology.barrier)
+    times = slowed(micro_batch_ms(batch, lengths, cost), topology)
+    barrier, num_stages = topology.barrier, topology.num_stages
+    predicted = step_ms(times, barrier, num_stages=num_stages)
     bound = lower_bound(make_workload(lengths, topology, cost))
     return StepSummary(
         step=step,
         predicted_ms=predicted,
         bound_ms=bound,
         optimality_gap=optimality_gap(predicted, bound),
-        imbalance=imbalance(times, topology.barrier),
+        imbalance=imbalance(times, barrier, num_stages=num_stages),
         num_micro_batches=batch.num_micro_batches,
         num_sequences=len(lengths),
         num_tokens=int(lengths.sum()),

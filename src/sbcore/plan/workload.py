@@ -7,6 +7,9 @@ beat arrays, and at thousands they do not lose.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
+from sbcore.plan.pipeline import makespan_ms
 from sbcore.types import Barrier, CostModel, IntArray, Topology
 
 
@@ -25,16 +28,18 @@ class Workload:
         """Sequences N."""
         return len(self.lengths)
 
-    def micro_batch_cost(self, load: float) -> float:
-        """Returns what a micro-batch with these summed costs takes."""
-        return max(self.floor, load) + self.constant
-
     def objective(self, loads: list[list[float]]) -> float:
         """Returns the cost of a step under the barrier; loads is [R][M] of summed costs."""
-        times = [[self.micro_batch_cost(load) for load in rank] for rank in loads]
-        if self.topology.barrier is Barrier.STEP:
+        floor, constant, topology = self.floor, self.constant, self.topology
+        times = [[max(floor, load) + constant for load in rank] for rank in loads]
+        if topology.speed_factors:
+            each = zip(topology.speed_factors, times, strict=True)
+            times = [[factor * ms for ms in rank] for factor, rank in each]
+        if topology.barrier is Barrier.STEP:
             return max(sum(rank) for rank in times)
-        return sum(max(waiting) for waiting in zip(*times, strict=True))
+        if topology.barrier is Barrier.MICRO:
+            return sum(max(waiting) for waiting in zip(*times, strict=True))
+        return float(makespan_ms(np.array(times), topology.num_stages).max())
 
 
 def make_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Workload:

@@ -14,7 +14,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.plan.balancers import BALANCERS, load_balancer
 from sbcore.plan.bounds import lower_bound
 from sbcore.plan.cost import TokenCost
-from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
+from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
 from sbcore.plan.workload import make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray, Topology
 
@@ -34,13 +34,22 @@ CONFIGS = {kind: TypeAdapter(BalancerConfig).validate_python({"kind": kind}) for
 
 lengths_of = lambda most: st.lists(st.integers(1, 900), min_size=1, max_size=most)  # noqa: E731
 costs = st.builds(KinkedCost, st.sampled_from([0.0, 3.0, 30.0]), st.sampled_from([0.0, 1.5]))
-topologies = st.builds(
-    Topology,
-    st.integers(1, 5),
-    st.sampled_from(list(Barrier)),
-    st.sampled_from([300, 800, 5000]),
-    st.sampled_from([0, 1, 3]),
-)
+
+
+@st.composite
+def topologies(draw: st.DrawFn) -> Topology:
+    num_ranks = draw(st.integers(1, 5))
+    speeds = st.lists(st.integers(16, 64), min_size=num_ranks, max_size=num_ranks)
+    return Topology(
+        num_ranks,
+        draw(st.sampled_from(list(Barrier))),
+        max_tokens=draw(st.sampled_from([300, 800, 5000])),
+        max_sequences=draw(st.sampled_from([0, 1, 3])),
+        num_stages=draw(st.integers(1, 4)),
+        speed_factors=tuple(x / 32 for x in draw(st.one_of(st.just([]), speeds))),
+    )
+
+
 every_balancer = pytest.mark.parametrize("kind", BALANCERS)
 
 
@@ -52,13 +61,14 @@ def plan_with(
     )
 
 
-def predicted(plan: BatchPlan, lengths: list[int], cost: CostModel, barrier: Barrier) -> float:
-    return step_ms(micro_batch_ms(plan, np.array(lengths), cost), barrier)
+def predicted(plan: BatchPlan, lengths: list[int], cost: CostModel, topology: Topology) -> float:
+    times = slowed(micro_batch_ms(plan, np.array(lengths), cost), topology)
+    return step_ms(times, topology.barrier, num_stages=topology.num_stages)
 
 
 @every_balancer
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(lengths=lengths_of(24), topology=topologies, cost=costs, seed=st.integers(0, 99))
+@given(lengths=lengths_of(24), topology=topologies(), cost=costs, seed=st.integers(0, 99))
 def test_keeps_the_contract(
     kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int
 ) -> None:
@@ -76,16 +86,16 @@ def test_keeps_the_contract(
 
 @every_balancer
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(lengths=lengths_of(24), topology=topologies, cost=costs, seed=st.integers(0, 99))
+@given(lengths=lengths_of(24), topology=topologies(), cost=costs, seed=st.integers(0, 99))
 def test_is_between_the_bound_and_random_by_its_own_cost(
     kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int
 ) -> None:
     own = TokenCost() if kind == "length" else cost
-    time = predicted(plan_with(kind, lengths, topology, cost, seed), lengths, own, topology.barrier)
+    time = predicted(plan_with(kind, lengths, topology, cost, seed), lengths, own, topology)
     random = plan_with("random", lengths, topology, cost, seed)
     bound = lower_bound(make_workload(np.array(lengths), topology, own))
     assert bound * (1 - 1e-9) <= time
-    assert time <= predicted(random, lengths, own, topology.barrier) * (1 + 1e-9)
+    assert time <= predicted(random, lengths, own, topology) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("barrier", Barrier)
@@ -96,7 +106,7 @@ def test_sab_is_near_the_bound_when_no_sequence_binds(barrier: Barrier) -> None:
     for _ in range(20):
         lengths = rng.integers(200, 900, size=64)
         plan = plan_with("sab", lengths.tolist(), topology, cost, 0)
-        time = predicted(plan, lengths.tolist(), cost, barrier)
+        time = predicted(plan, lengths.tolist(), cost, topology)
         gaps.append(time / lower_bound(make_workload(lengths, topology, cost)) - 1)
     assert np.quantile(gaps, 0.95) < 0.02
 
@@ -111,7 +121,7 @@ def test_sab_beats_length_where_cost_is_not_length(barrier: Barrier) -> None:
         lengths = np.clip(rng.lognormal(5.8, 1.1, size=64), 64, 4096).astype(int).tolist()
         for kind in times:
             plan = plan_with(kind, lengths, topology, cost, 0)
-            times[kind] += predicted(plan, lengths, cost, barrier)
+            times[kind] += predicted(plan, lengths, cost, topology)
     assert times["sab"] < times["length"]
 
 

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from sbcore.config.method import KarmarkarKarpBalancer
 from sbcore.plan.balancers.random import no_worse_than_random
 from sbcore.plan.caps import pack_best_fit
-from sbcore.plan.layout import with_fewest
+from sbcore.plan.layout import placed
 from sbcore.plan.placement import Layout, arrange, spread
 from sbcore.plan.workload import Workload, make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, IntArray, Topology
@@ -28,7 +28,7 @@ def plan(
     """Returns a plan even in predicted latency; the random one where that is faster."""
     del config
     workload = make_workload(lengths, topology, cost)
-    layout, _ = with_fewest(workload, _place)
+    layout = placed(workload, _place)
     return no_worse_than_random(workload, layout, seed=seed)
 
 
@@ -59,12 +59,12 @@ def difference(costs: list[float], num_parts: int) -> list[list[int]]:
 def _place(workload: Workload, num_micro_batches: int) -> Layout | None:
     """Returns the layout of the parts, or None where one breaks a cap."""
     topology = workload.topology
-    by_step = topology.barrier is Barrier.STEP
-    num_parts = topology.num_ranks * (1 if by_step else num_micro_batches)
+    by_rank = topology.barrier is not Barrier.MICRO
+    num_parts = topology.num_ranks * (1 if by_rank else num_micro_batches)
     parts = difference(workload.costs, num_parts)
-    limit = num_micro_batches if by_step else 1
+    limit = num_micro_batches if by_rank else 1
     if any(len(pack_best_fit(part, workload.lengths, topology)) > limit for part in parts):
         return None
-    if not by_step:
+    if not by_rank:
         return arrange(workload, parts)
     return spread(workload, parts, num_micro_batches)

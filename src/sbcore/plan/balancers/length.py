@@ -8,7 +8,7 @@ the budget binds; worse where short sequences are dense and where micro-batches 
 from sbcore.config.method import LengthBalancer
 from sbcore.plan.balancers.random import no_worse_than_random
 from sbcore.plan.cost import TokenCost
-from sbcore.plan.layout import with_fewest
+from sbcore.plan.layout import placed
 from sbcore.plan.placement import onto_ranks
 from sbcore.plan.workload import make_workload
 from sbcore.types import BatchPlan, CostModel, IntArray, Topology
@@ -25,5 +25,5 @@ def plan(
     """Returns a plan even in tokens; the random one where that happens to be more even."""
     del cost, config  # lengths are all it looks at
     workload = make_workload(lengths, topology, TokenCost())
-    layout, _ = with_fewest(workload, onto_ranks)
+    layout = placed(workload, onto_ranks)
     return no_worse_than_random(workload, layout, seed=seed)

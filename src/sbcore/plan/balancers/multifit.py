@@ -9,7 +9,7 @@ from functools import partial
 from sbcore.config.method import MultifitBalancer
 from sbcore.plan.balancers.random import no_worse_than_random
 from sbcore.plan.caps import OpenMicroBatches
-from sbcore.plan.layout import with_fewest
+from sbcore.plan.layout import placed
 from sbcore.plan.placement import Layout, arrange, onto_ranks
 from sbcore.plan.workload import Workload, longest_first, make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, IntArray, Topology
@@ -25,16 +25,16 @@ def plan(
 ) -> BatchPlan:
     """Returns a plan even in predicted latency; the random one where that is faster."""
     workload = make_workload(lengths, topology, cost)
-    layout, _ = with_fewest(workload, partial(_place, bisections=config.bisections))
+    layout = placed(workload, partial(_place, bisections=config.bisections))
     return no_worse_than_random(workload, layout, seed=seed)
 
 
 def _place(workload: Workload, num_micro_batches: int, *, bisections: int) -> Layout | None:
     """Returns the layout of the smallest load found; LPT's where first-fit keeps none."""
     topology = workload.topology
-    by_step = topology.barrier is Barrier.STEP
-    num_groups = topology.num_ranks * (1 if by_step else num_micro_batches)
-    per_group = num_micro_batches if by_step else 1
+    by_rank = topology.barrier is not Barrier.MICRO
+    num_groups = topology.num_ranks * (1 if by_rank else num_micro_batches)
+    per_group = num_micro_batches if by_rank else 1
     order = longest_first(workload)
     low = max(workload.costs[order[0]], sum(workload.costs) / num_groups)
     high = 2.0 * low

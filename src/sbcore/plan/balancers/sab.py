@@ -12,8 +12,9 @@ from sbcore.config.method import SabBalancer
 from sbcore.plan.balancers.random import random_layout
 from sbcore.plan.bounds import lower_bound
 from sbcore.plan.caps import min_micro_batches
-from sbcore.plan.layout import best_of, layout_cost, to_plan, with_fewest
+from sbcore.plan.layout import best_of, counts_above, layout_cost, to_plan, with_fewest
 from sbcore.plan.local_search import improve
+from sbcore.plan.pipeline_search import improve_pipeline
 from sbcore.plan.placement import Layout, by_levels, onto_ranks, tightly
 from sbcore.plan.workload import Workload, make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, IntArray, Topology
@@ -39,7 +40,8 @@ def plan(
         if layout_cost(workload, layout) <= enough:
             return to_plan(layout)
     best = best_of(workload, tried)
-    return to_plan(improve(workload, best, rounds=config.local_search_rounds, enough=enough))
+    search = improve_pipeline if topology.barrier is Barrier.PIPELINE else improve
+    return to_plan(search(workload, best, rounds=config.local_search_rounds, enough=enough))
 
 
 def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
@@ -50,7 +52,10 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
         yield with_fewest(workload, by_levels)[0]
     if num_micro_batches > min_micro_batches(workload.lengths, workload.topology):
         yield with_fewest(workload, tightly)[0]
-    looser = onto_ranks(workload, num_micro_batches + 1)
-    if looser is not None:
-        yield looser
+    in_pipelines = workload.topology.barrier is Barrier.PIPELINE
+    counts = counts_above(workload, num_micro_batches) if in_pipelines else [num_micro_batches + 1]
+    for count in counts:
+        looser = onto_ranks(workload, count)
+        if looser is not None:
+            yield looser
     yield random_layout(workload.lengths, workload.topology, seed=seed)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from sbcore.config.schema import Config
@@ -20,7 +19,8 @@ from sbcore.train.checkpoint_folder import Cursor
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.faults import NonFiniteCount, finite_guard
 from sbcore.train.identity import run_identity
-from sbcore.train.sharding import start_ranks
+from sbcore.train.restarts import join_ranks
+from sbcore.train.sharding import Ranks
 
 BATCH, SAMPLES, WIDTH = 4, 23, 7
 DEFAULTS = {
@@ -33,6 +33,7 @@ DEFAULTS = {
     "nan_at": [],
     "limit": 3,
     "break_write": None,
+    "device": "cpu",
 }
 
 
@@ -51,13 +52,14 @@ class Toy:
             nn.Linear(facts["width"], 1, bias=False),
         ]
         self.model = nn.Sequential(*layers)
-        mesh = init_device_mesh("cpu", (ranks.world_size,))
+        self.model.to(ranks.device)
         for part in (self.model[0], self.model):
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=ranks.mesh())
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.05, fused=True)
-        self.data = torch.randn(SAMPLES, WIDTH, generator=torch.Generator().manual_seed(2))
+        data = torch.randn(SAMPLES, WIDTH, generator=torch.Generator().manual_seed(2))
+        self.data = data.to(ranks.device)
         self.ranks, self.facts = ranks, facts
         torch.manual_seed(100 + ranks.rank)
 
@@ -75,19 +77,20 @@ class Toy:
         self.optimizer.zero_grad(set_to_none=True)
         total = loss.detach().clone()
         dist.all_reduce(total)
-        unchanged = before == self.bits()
+        unchanged = torch.tensor(float(before == self.bits()), device=total.device)
+        dist.all_reduce(unchanged)
         return {
             "loss": float(total),
             "norm": float(norm),
             "skipped": bool(skipped),
-            "unchanged": unchanged,
+            "unchanged": float(unchanged) == self.ranks.world_size,
         }
 
     def bits(self):
         states = [t for s in self.optimizer.state.values() for t in s.values()]
         tensors = [*self.model.parameters(), *states]
         return b"".join(
-            (t.to_local() if hasattr(t, "to_local") else t).detach().numpy().tobytes()
+            (t.to_local() if hasattr(t, "to_local") else t).detach().cpu().numpy().tobytes()
             for t in tensors
         )
 
@@ -157,7 +160,12 @@ def fail(save, *words, **more):
 
 def main():
     out, facts = Path(sys.argv[1]), DEFAULTS | json.loads(sys.argv[2])
-    ranks = start_ranks(wanted=int(os.environ["WORLD_SIZE"]), device="cpu")
+    device = torch.device(facts["device"])
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    join_ranks("nccl" if device.type == "cuda" else "gloo")
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo"))
     try:
         run(facts, out, ranks)
     except SparseBalanceError as error:

@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def train(torchrun, workers):
+    """Returns a function that runs the toy training, and the process."""
+
+    def run(out, *launcher, num_ranks=2, check=True, **facts):
+        out.mkdir(exist_ok=True)
+        words = [*launcher, workers / "resume.py", out, json.dumps(facts)]
+        return torchrun(*words, num_ranks=num_ranks, check=check)
+
+    return run
+
+
+def rows_of(out):
+    """The last row of every step: a restarted training does some steps twice."""
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    last = {row["step"]: row for row in rows}
+    return [last[step] for step in sorted(last)], rows
+
+
+def column(out, name):
+    return [row[name] for row in rows_of(out)[0]]
+
+
+def checkpoint_names(out):
+    return sorted(path.name for path in (out / "checkpoints").iterdir())
+
+
+def test_a_killed_rank_is_restarted_and_losses_are_equal_to_the_bit(train, tmp_path):
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    train(unbroken, dropout=0.3)
+    train(killed, "--max-restarts=1", dropout=0.3, die_at=6)
+    assert column(killed, "loss") == column(unbroken, "loss")
+    assert column(killed, "average") == column(unbroken, "average")
+    last, rows = rows_of(killed)
+    assert len(rows) > len(last) == 8, "the kill came after the last step"
+    assert rows[6]["step"] in (2, 4, 6), "the second attempt did not begin at a checkpoint"
+    assert checkpoint_names(killed) == ["step-00000006", "step-00000008"]
+
+
+def test_two_ranks_then_one_then_two_see_the_same_samples_and_losses(train, tmp_path):
+    unbroken, changed = tmp_path / "unbroken", tmp_path / "changed"
+    train(unbroken)
+    for num_ranks, num_steps in ((2, 3), (1, 6), (2, 8)):
+        done = train(changed, num_ranks=num_ranks, num_steps=num_steps)
+    assert "was written by 1 ranks, now 2: random states are drawn anew" in done.stderr
+    assert column(changed, "ranks") == [2, 2, 2, 1, 1, 1, 2, 2]
+    assert column(changed, "samples") == column(unbroken, "samples")
+    np.testing.assert_allclose(column(changed, "loss"), column(unbroken, "loss"), rtol=1e-5)
+
+
+def test_one_ranks_nan_makes_all_ranks_skip_and_changes_no_bit(train, tmp_path):
+    done = train(tmp_path, nan_at=[0, 3], limit=2)
+    assert column(tmp_path, "skipped") == [step in (0, 3) for step in range(8)]
+    # Before the first step there are no moments yet: making them is a change.
+    assert column(tmp_path, "unchanged")[1:] == [step == 3 for step in range(1, 8)]
+    assert np.isfinite([row["loss"] for row in rows_of(tmp_path)[0] if not row["skipped"]]).all()
+    assert "not finite, step skipped (1 in a row, 2 in all)" in done.stderr
+
+
+def test_too_many_in_a_row_stop_training_and_name_the_last_good_checkpoint(train, tmp_path):
+    done = train(tmp_path, nan_at=[4, 5], limit=2, check=False)
+    assert done.returncode != 0
+    assert "step 5: gradient norm = nan" in done.stderr
+    assert f"last good checkpoint: {tmp_path}/checkpoints/step-00000004" in done.stderr
+
+
+def test_a_failed_write_is_named_and_training_goes_on(train, tmp_path):
+    done = train(tmp_path, break_write=4)
+    assert "step-00000004: not written: rank 1: OSError: [Errno 28] No space left" in done.stderr
+    assert "last good: " in done.stderr
+    assert checkpoint_names(tmp_path) == ["step-00000006", "step-00000008"]
+    assert len(column(tmp_path, "loss")) == 8

@@ -1,0 +1,253 @@
+"""Checkpoints of one rank; several ranks stand in tests/distributed/test_resume.py."""
+
+import os
+import pickle
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+
+from sbcore.config.schema import Config
+from sbcore.config.stages import train_stage
+from sbcore.errors import SparseBalanceError
+from sbcore.train.checkpoint_folder import Cursor
+from sbcore.train.checkpoints import Checkpoints
+from sbcore.train.identity import run_identity
+from sbcore.train.sharding import Ranks
+
+SEED = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class Training:
+    """A model of two layers, the first frozen, and its checkpoints."""
+
+    def __init__(self, folder, *, width=5, order="order", keep=2):
+        torch.manual_seed(SEED)
+        self.model = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, 3))
+        self.model[0].requires_grad_(False)
+        ranks = Ranks(0, 1, torch.device("cpu"), dist.group.WORLD)
+        fully_shard(self.model, mesh=ranks.mesh())
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=0.1, fused=True)
+        stage = train_stage(Config(), "baseline")
+        self.checkpoints = Checkpoints(
+            folder,
+            model=self.model,
+            optimizer=self.optimizer,
+            ranks=ranks,
+            identity=run_identity(stage, order, weights_digest="random"),
+            keep=keep,
+        )
+        self.steps = 0
+
+    def train(self, num_steps):
+        for _ in range(num_steps):
+            self.model(torch.randn(6, 4)).square().mean().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.steps += 1
+        return self
+
+    def save(self, *, finished=False):
+        cursor = Cursor(self.steps, num_ranks=1, finished=finished)
+        arrays = {"average": np.full(2, float(self.steps))}
+        return self.checkpoints.save_later(cursor, arrays, write_files=write_note)
+
+    def load(self, path=None):
+        return self.checkpoints.load(path or self.checkpoints.newest(), seed=SEED)
+
+    def values(self):
+        tensors = [p.full_tensor() for p in self.model.parameters() if p.requires_grad]
+        for state in self.optimizer.state.values():
+            tensors += [getattr(t, "full_tensor", t.clone)() for t in state.values()]
+        return [t.detach().clone() for t in tensors]
+
+
+def write_note(folder):
+    (folder / "note.txt").write_text("of rank 0")
+
+
+def equal(ours, theirs):
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
+
+
+def saved(folder, *, steps=(1, 2), finished=False):
+    """Leaves checkpoints after so many steps; returns the newest and the training's values."""
+    training, values = Training(folder), []
+    for step in steps:
+        training.train(step - training.steps).save(finished=finished)
+        values.append(training.values())
+    training.checkpoints.wait()
+    return folder / f"step-{steps[-1]:08d}", values
+
+
+def test_weights_moments_arrays_files_and_random_state_come_back(tmp_path):
+    training = Training(tmp_path).train(3)
+    training.save()
+    training.checkpoints.wait()
+    values, drawn = training.values(), torch.rand(4)
+    other = Training(tmp_path)
+    path = other.checkpoints.newest()
+    cursor, arrays = other.load(path)
+    assert torch.equal(torch.rand(4), drawn)
+    assert equal(other.values(), values)
+    assert cursor == Cursor(3, num_ranks=1, finished=False)
+    assert arrays["average"].tolist() == [3.0, 3.0]
+    assert (path / "note.txt").read_text() == "of rank 0"
+
+
+def test_frozen_weights_are_left_to_the_start_model(tmp_path):
+    from sbcore.train.restore import read_index
+
+    path, _ = saved(tmp_path)
+    names = {name for name in read_index(path).state_dict_metadata if name.startswith("model.")}
+    assert names == {"model.2.weight", "model.2.bias"}
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    training, released = Training(tmp_path).train(1), threading.Event()
+    monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
+    values = training.values()
+    training.save()
+    training.train(2)
+    training.checkpoints.poll()
+    assert not list(tmp_path.glob("step-*"))
+    assert not equal(training.values(), values)
+    released.set()
+    training.checkpoints.wait()
+    other = Training(tmp_path)
+    other.load()
+    assert equal(other.values(), values), "the copy changed with the training"
+
+
+def test_a_finished_checkpoint_is_taken_note_of(tmp_path):
+    training = Training(tmp_path).train(1)
+    training.save()
+    training.checkpoints._writing[1].result()
+    training.checkpoints.poll()
+    assert training.checkpoints._writing is None
+    assert training.checkpoints.last_good(1).endswith("step-00000001")
+    assert training.checkpoints.last_good(0) == "none"
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    saved(tmp_path, steps=(1, 2, 3, 4))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+def test_a_last_write_that_fails_is_an_error(tmp_path, capsys):
+    training = Training(tmp_path).train(1)
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    cursor = Cursor(1, num_ranks=1, finished=True)
+    training.checkpoints.save_later(cursor, {}, write_files=full)
+    with pytest.raises(
+        SparseBalanceError, match=r"step-00000001: not written: OSError: .*No space"
+    ):
+        training.checkpoints.wait()
+    assert not list(tmp_path.iterdir())
+    assert "last good: none" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path):
+    saved(tmp_path)
+    shutil.copytree(tmp_path / "step-00000002", tmp_path / ".step-00000003.part")
+    assert Training(tmp_path).checkpoints.newest().name == "step-00000002"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_finished_training_starts_anew(tmp_path):
+    saved(tmp_path, finished=True)
+    training = Training(tmp_path)
+    assert training.checkpoints.newest() is None
+    training.checkpoints.clear()
+    assert not tmp_path.exists()
+
+
+def test_another_model_is_refused_by_the_tensors_name(tmp_path):
+    path, _ = saved(tmp_path)
+    with pytest.raises(SparseBalanceError) as caught:
+        Training(tmp_path, width=7).load(path)
+    assert str(caught.value) == (
+        f"{path}: model.2.weight = [3, 5] there, [3, 7] here: a checkpoint of another model. "
+        "restore model.* in the configuration, or delete the folder to start anew."
+    )
+
+
+def test_another_training_is_refused_by_what_differs(tmp_path):
+    path, _ = saved(tmp_path)
+    with pytest.raises(SparseBalanceError) as caught:
+        Training(tmp_path, order="another").checkpoints.newest()
+    assert str(caught.value) == (
+        f"{path}: a checkpoint of another training: data order: order_digest = order there, "
+        f"another here. restore the setting, or delete {tmp_path} to start anew."
+    )
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size - 10)
+
+
+TEARS = {
+    "torn: __0_0.distcp is missing": lambda path: (path / "__0_0.distcp").unlink(),
+    "torn: __0_0.distcp has": lambda path: cut(path / "__0_0.distcp"),
+    "torn: .metadata has": lambda path: cut(path / ".metadata"),
+    "torn: arrays.npz is missing": lambda path: (path / "arrays.npz").unlink(),
+    "torn: cursor.json is missing or broken": lambda path: cut(path / "cursor.json"),
+}
+
+
+@pytest.mark.parametrize("words", TEARS)
+def test_a_torn_checkpoint_is_passed_over_loudly(tmp_path, capsys, words):
+    path, values = saved(tmp_path)
+    TEARS[words](path)
+    training = Training(tmp_path)
+    assert training.load()[0].step == 1
+    assert equal(training.values(), values[0])
+    line = capsys.readouterr().err
+    assert f"WARNING: {path}: {words}" in line
+    assert "going back to the checkpoint before it" in line
+
+
+def test_when_all_are_torn_nothing_is_started(tmp_path):
+    saved(tmp_path)
+    for path in tmp_path.iterdir():
+        (path / "cursor.json").unlink()
+    with pytest.raises(SparseBalanceError, match=r"no checkpoint is whole: .*delete the folder"):
+        Training(tmp_path).checkpoints.newest()
+
+
+def test_bytes_that_are_no_tensors_are_refused(tmp_path):
+    path, _ = saved(tmp_path)
+    file = path / "__0_0.distcp"
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(SparseBalanceError, match=f"{path}: cannot be read: rank 0: "):
+        Training(tmp_path).load()
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, (os.environ["EVIL"],))
+
+
+def test_an_index_runs_no_foreign_code(tmp_path, monkeypatch):
+    path, _ = saved(tmp_path)
+    monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
+    (path / ".metadata").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(SparseBalanceError, match=r"mkdir does not belong there"):
+        Training(tmp_path).load(path)
+    assert not (tmp_path / "evil").exists()

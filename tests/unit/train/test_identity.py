@@ -1,0 +1,64 @@
+import pytest
+
+from sbcore.config.load import parse_config
+from sbcore.config.stages import TrainStage, train_stage
+from sbcore.train.identity import FREE_KEYS, run_identity
+
+METHOD = {
+    "learning_rate",
+    "warmup_share",
+    "decay_share",
+    "weight_decay",
+    "betas",
+    "max_grad_norm",
+}
+
+
+VARIANTS = {"baseline": {}, "dst": {"tuner": {"kind": "anchor"}}}
+
+
+def identity(order="order", weights="weights", variant="dst", **sections):
+    stage = train_stage(parse_config({"variants": VARIANTS} | sections, []), variant)
+    return run_identity(stage, order, weights_digest=weights)
+
+
+def test_every_training_key_is_either_of_the_method_or_free():
+    keys = set(TrainStage.model_fields["train"].annotation.model_fields)
+    assert keys == METHOD | set(FREE_KEYS["train"])
+
+
+@pytest.mark.parametrize("section", FREE_KEYS)
+def test_free_keys_exist(section):
+    fields = TrainStage.model_fields[section].annotation.model_fields
+    assert set(FREE_KEYS[section]) <= set(fields)
+
+
+def test_ranks_layout_and_machine_do_not_count():
+    here = identity(
+        topology={"num_ranks": 7, "barrier": "micro", "max_tokens": 99},
+        attention={"backend": "reference"},
+        train={"activation_checkpointing": "full", "keep_checkpoints": 9},
+    )
+    assert here.difference(identity()) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"order": "other"}, "data order: order_digest = order there, other here"),
+        ({"weights": "other"}, "model: model.start_weights = weights there, other here"),
+        ({"seed": 8}, "method: seed = 0 there, 8 here"),
+        ({"train": {"learning_rate": 1.0}}, "train.learning_rate = 0.002 there, 1.0 here"),
+        ({"attention": {"top_k": 3}}, "method: attention.top_k = 8 there, 3 here"),
+        ({"model": {"shape": {"hidden_size": 8}}}, "shape.hidden_size = 64 there, 8 here"),
+        ({"variant": "baseline"}, "method: tuner."),
+    ],
+)
+def test_a_difference_is_said_in_words(changed, words):
+    assert words in identity(**changed).difference(identity())
+
+
+def test_a_directory_is_known_by_its_weights_not_its_place():
+    here = identity(model={"path": "here"})
+    assert here.difference(identity(model={"path": "there"})) is None
+    assert not [key for key in here.parts["model"] if "shape" in key]

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from sbcore.config.load import parse_config
+from sbcore.config.stages import train_stage
+from sbcore.plan.read import StepPlan
+from sbcore.train.memory import MicroBatchFacts, explain_out_of_memory, largest_micro_batch
+from sbcore.types import BatchPlan
+
+ERROR = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 12.50 GiB. GPU 0 has a total capacity of 79.11 GiB of "
+    "which 3.20 GiB is free. Process 1 has 75.9 GiB memory in use. Of the allocated memory 70 GiB "
+    "is allocated by PyTorch, and 1 GiB is reserved. See documentation for Memory Management"
+)
+
+
+class Plan:
+    num_steps = 2
+
+    def step(self, number):
+        lengths = np.array([[5, 6, 20], [9, 12, 10]][number])
+        return StepPlan(np.arange(3), lengths, BatchPlan((((0, 1), ()), ((2,), ()))))
+
+
+def stage(**sections):
+    return train_stage(parse_config({"topology": {"max_tokens": 4096}} | sections, []), "baseline")
+
+
+def explain(lengths, settings, estimate=None):
+    facts = MicroBatchFacts(step=0, rank=1, micro_batch=2, lengths=lengths)
+    return str(explain_out_of_memory(ERROR, facts, estimate_gib=estimate, stage=settings))
+
+
+def test_the_largest_micro_batch_has_most_packed_tokens():
+    assert largest_micro_batch(Plan()) == (1, 0, 0)
+
+
+def test_the_error_names_micro_batch_tokens_estimate_and_settings():
+    assert explain([3000, 1000], stage(), estimate=61.25) == (
+        "step 0, rank 1, micro_batch 2: 4000 tokens in 2 sequences: out of memory (estimate "
+        "61.2 GiB; CUDA out of memory. Tried to allocate 12.50 GiB. GPU 0 has a total capacity of "
+        "79.11 GiB of which 3.20 GiB is free). set train.activation_checkpointing to full or "
+        "lower topology.max_tokens = 4096 or train adapters (model.lora) or use more ranks."
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"activation_checkpointing": "full"}, "no estimate"),
+        (
+            {"activation_checkpointing": "full", "recompute_above_tokens": 5000},
+            "lower train.recompute_above_tokens = 5000",
+        ),
+    ],
+)
+def test_what_is_on_already_is_not_advised(train, words):
+    line = explain([4000], stage(train=train))
+    assert words in line
+    assert "set train.activation_checkpointing" not in line
+
+
+def test_one_sequence_is_not_helped_by_a_lower_cap():
+    line = explain([9000], stage())
+    assert "9000 tokens in 1 sequence:" in line
+    assert "leave out samples of 9000 tokens" in line
+    assert "topology.max_tokens" not in line

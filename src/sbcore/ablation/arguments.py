@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sbcore.config.load import load_config
 from sbcore.config.schema import Config
+from sbcore.config.shapes import SHAPES
+from sbcore.config.training import ModelShape
 from sbcore.errors import SparseBalanceError, unknown_name
 from sbcore.types import Barrier
 
@@ -35,7 +38,8 @@ def parse_arguments(words: Sequence[str] | None) -> Arguments:
     for name, text in (paths | {"--out": "folder to write, or to add to"}).items():
         parser.add_argument(name, help=text, type=Path, required=True)
     parser.add_argument("--lengths", help="csv files", type=Path, nargs="+", required=True)
-    parser.add_argument("--barriers", type=Barrier, nargs="+", required=True)
+    trained = [Barrier.MICRO, Barrier.STEP]
+    parser.add_argument("--barriers", type=Barrier, choices=trained, nargs="+", required=True)
     parser.add_argument("--global-batches", type=int, nargs="+", required=True)
     parser.add_argument("--rounds", help="measured rounds", type=int, required=True)
     parser.add_argument("--first-round", help="go on behind an earlier start", type=int, default=0)
@@ -44,6 +48,36 @@ def parse_arguments(words: Sequence[str] | None) -> Arguments:
     parser.add_argument("--shape", help="default: as configured")
     parser.add_argument("--commit", help="where the checkout is not at hand")
     return Arguments(**vars(parser.parse_args(words)))
+
+
+def configured(arguments: Arguments) -> Config:
+    """Returns the configuration with the shape asked for.
+
+    Raises:
+        SparseBalanceError: The shape is unknown, or says nothing of its vocabulary.
+    """
+    config, name = load_config(arguments.config), arguments.shape
+    if name is not None:
+        if name not in SHAPES:
+            raise SparseBalanceError(unknown_name("--shape", name, SHAPES))
+        shape = next(ModelShape.model_validate(keys) for n, keys in SHAPES.items() if n == name)
+        config = config.model_copy(
+            update={"model": config.model.model_copy(update={"shape": shape})}
+        )
+    if config.model.shape.vocab_size is None:
+        raise SparseBalanceError(
+            f"{arguments.config}: model.shape.vocab_size = None: random tokens need a vocabulary. "
+            f"set it, or take a built-in shape: {', '.join(SHAPES)}."
+        )
+    return config
+
+
+def shape_name(shape: ModelShape) -> str:
+    """Returns the name of a built-in shape, the layers and width of another."""
+    for name, keys in SHAPES.items():
+        if ModelShape.model_validate(keys) == shape:
+            return name
+    return f"{shape.num_hidden_layers} layers of {shape.hidden_size}"
 
 
 def chosen_variants(config: Config, names: Sequence[str]) -> list[str]:

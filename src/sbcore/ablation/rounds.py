@@ -43,7 +43,7 @@ def run_rounds(
     seed: int,
     may_begin: Callable[[], bool],
 ) -> list[MeasuredStep]:
-    """Runs the rounds of these numbers while they may begin; returns every step, warm-up included.
+    """Runs the rounds of these numbers while they may begin; returns all steps, warm-up included.
 
     ``may_begin`` must answer alike on all ranks, since collectives hang otherwise.
     """
@@ -61,4 +61,5 @@ def run_rounds(
             keep(name, trainers[name].run_step(number))
     for name, trainer in trainers.items():
         keep(name, trainer.drain())
-    return steps
+    names = list(trainers)
+    return sorted(steps, key=lambda step: (step.round, names.index(step.variant)))

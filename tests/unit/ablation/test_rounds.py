@@ -1,9 +1,10 @@
 from fake_trainer import FakeTrainer
 
-from sbcore.ablation.floor import ShortSteps, measure_floor
+from sbcore.ablation.floor import ShortSteps, measure_floor, short_lengths
 from sbcore.ablation.ratios import by_variant, paired_speedup
 from sbcore.ablation.rounds import order_of, run_rounds
-from sbcore.types import Barrier
+from sbcore.config.load import parse_config
+from sbcore.config.stages import plan_stage
 
 NAMES = ["baseline", "sab", "sab_dst"]
 
@@ -78,19 +79,24 @@ def test_lists_over_ranks_become_means():
     assert step.overhead_ms == 2.0
 
 
+def short_steps(num_ranks):
+    values = {"topology": {"num_ranks": num_ranks, "max_tokens": 512}}
+    stage = plan_stage(parse_config(values, []), "baseline")
+    return ShortSteps(short_lengths(num_ranks, max_tokens=512), stage)
+
+
 def test_the_floor_is_the_price_of_one_more_micro_batch():
-    plan = ShortSteps(num_ranks=2, barrier=Barrier.MICRO, block_size=16)
+    plan = short_steps(2)
     times = [300.0 + 7.0 * count for count in plan.counts]
     times[:4] = [9000.0] * 4  # compiling
     assert measure_floor(FakeTrainer("floor", times, []), plan) == 7.0
 
 
 def test_the_floors_steps_use_every_sequence_once():
-    plan = ShortSteps(num_ranks=3, barrier=Barrier.STEP, block_size=16)
+    plan = short_steps(3)
     for number, count in enumerate(plan.counts):
         step = plan.step(number)
         packs = [pack for rank in step.batch.micro_batches for pack in rank]
         assert [len(rank) for rank in step.batch.micro_batches] == [count] * 3
         assert sorted(i for pack in packs for i in pack) == list(range(3 * count))
-        assert step.sample_ids.max() < plan.num_samples
-        assert len(step.lengths) == len(step.sample_ids)
+        assert set(step.lengths.tolist()) == {512}

@@ -1,0 +1,105 @@
+"""``torchrun -m sbcore.ablation``: all variants in turn; leaves two csv files and a manifest.
+
+This file only orders things; what a round is stands in `rounds`.
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+from sbcore.ablation.arguments import (
+    Arguments,
+    chosen_variants,
+    configured,
+    parse_arguments,
+    shape_name,
+)
+from sbcore.ablation.building import Workshop
+from sbcore.ablation.ceilings import measure_ceilings
+from sbcore.ablation.compare import Comparison
+from sbcore.ablation.deadline import Deadline
+from sbcore.ablation.manifest import Manifest
+from sbcore.ablation.output import Output
+from sbcore.ablation.results import Results
+from sbcore.ablation.settings import Setting, check_setting, read_length_set, settings
+from sbcore.config.schema import Config
+from sbcore.device import device_name
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.model import TableLatencyModel
+from sbcore.train.sharding import Ranks, start_ranks
+
+
+def main() -> None:
+    """Runs the command; bad input is one line and exit code 2."""
+    arguments = parse_arguments(None)
+    try:
+        config = configured(arguments)
+        variants = chosen_variants(config, arguments.variants)
+        torch.set_num_threads(config.train.threads_per_rank)
+        num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        numbers, wanted = _numbers(arguments, config), _settings(arguments, config)
+        for setting in wanted:
+            check_setting(setting, num_ranks=num_ranks, num_rounds=numbers.stop)
+        ranks = start_ranks(wanted=num_ranks, device=config.topology.device)
+        deadline = Deadline(arguments.seconds, group=ranks.host_group)
+        workshop = Workshop(config, ranks, _latency(arguments, config, ranks))
+        output = _output(arguments, config, ranks)
+        Comparison(wanted, variants, workshop, deadline, numbers, output).run()
+    except SparseBalanceError as error:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _numbers(arguments: Arguments, config: Config) -> range:
+    warmup = config.train.warmup_steps_unmeasured
+    return range(arguments.first_round, arguments.first_round + warmup + arguments.rounds)
+
+
+def _settings(arguments: Arguments, config: Config) -> list[Setting]:
+    longest = config.data.max_sample_tokens
+    sets = [read_length_set(path, max_tokens=longest) for path in arguments.lengths]
+    found = settings(sets, barriers=arguments.barriers, global_batches=arguments.global_batches)
+    return list(found)
+
+
+def _latency(arguments: Arguments, config: Config, ranks: Ranks) -> TableLatencyModel:
+    """Returns the table; refuses that of another device, block size or number of layers."""
+    latency = TableLatencyModel.read(
+        arguments.latency,
+        block_size=config.attention.block_size,
+        device=device_name(ranks.device),
+    )
+    num_layers = config.model.shape.num_hidden_layers
+    if latency.num_layers != num_layers:
+        raise SparseBalanceError(
+            f"--latency = {arguments.latency}: num_layers = {latency.num_layers}: the table of "
+            f"another model, {shape_name(config.model.shape)} has {num_layers}. name its own."
+        )
+    return latency
+
+
+def _output(arguments: Arguments, config: Config, ranks: Ranks) -> Output | None:
+    """Returns the files of the start with the machine's ceilings in them; None but on rank 0."""
+    ceilings = measure_ceilings(ranks.device, world_size=ranks.world_size)
+    if ranks.rank != 0:
+        return None
+    device = f"{ranks.world_size} x {device_name(ranks.device)}"
+    manifest = Manifest(arguments, config, device=device)
+    manifest.note({"ceilings": ceilings})
+    return Output(
+        Results(arguments.out),
+        manifest,
+        device=device,
+        shape=shape_name(config.model.shape),
+        baseline=config.baseline,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What rank 0 leaves of a comparison: files after every setting, lines and tables meanwhile."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sbcore.ablation.manifest import Manifest
+from sbcore.ablation.results import Results
+from sbcore.ablation.settings import Setting
+from sbcore.ablation.show import print_setting
+from sbcore.ablation.steps import MeasuredStep
+from sbcore.ablation.table import Place
+
+
+@dataclass(frozen=True)
+class Output:
+    """The files of one start."""
+
+    results: Results
+    manifest: Manifest
+    device: str
+    shape: str
+    baseline: str
+
+    def add(self, setting: Setting, steps: Sequence[MeasuredStep], *, seconds: float) -> None:
+        """Writes and prints a setting."""
+        place = Place(
+            device=self.device,
+            shape=self.shape,
+            lengths=setting.data.name,
+            barrier=setting.barrier.value,
+            global_batch=setting.global_batch,
+            run_id=self.manifest.run_id,
+        )
+        rounds = len({step.round for step in steps if step.measured})
+        self.results.add(place, steps)
+        self.manifest.add_setting(
+            {"words": setting.words, "rounds": rounds, "seconds": round(seconds, 1)}
+        )
+        say(f"{setting.words}: {rounds} measured rounds in {seconds:.0f} s")
+        print_setting(place, steps, baseline=self.baseline)
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr."""
+    sys.stderr.write(f"ablation: {line}\n")

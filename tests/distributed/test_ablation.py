@@ -1,0 +1,89 @@
+import csv
+import json
+
+import pytest
+from tiny_ablation import make_tiny_comparison
+
+from sbcore.ablation.results import STEPS, TABLE, read_steps
+
+pytestmark = pytest.mark.distributed
+VARIANTS = ["baseline", "dense", "sab_dst", "sab_waterfill"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny_comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture(scope="module")
+def done(tiny, torchrun, tmp_path_factory):
+    """Both barriers, so that the model is made twice."""
+    out = tmp_path_factory.mktemp("out")
+    words = tiny.words(out, barriers="micro step")
+    return out, torchrun("-m", "sbcore.ablation", *words)
+
+
+def rows_of(out):
+    with (out / TABLE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_setting_has_a_row_per_variant(done):
+    out, finished = done
+    rows = rows_of(out)
+    assert [(r["barrier"], r["variant"]) for r in rows] == [
+        (barrier, variant) for barrier in ("micro", "step") for variant in VARIANTS
+    ]
+    assert all(int(row["steps"]) == 2 for row in rows)
+    assert all(float(row["step_ms_p50"]) > 0 for row in rows)
+    assert all(float(row["imbalance"]) >= 1 for row in rows)
+    assert "host" not in rows[0]
+    assert finished.stdout.count("sab_dst") == 2
+
+
+def test_variants_of_a_round_saw_the_same_tokens(done):
+    for steps in read_steps(done[0] / STEPS).values():
+        rounds = sorted({step.round for step in steps})
+        assert rounds == [0, 1, 2]
+        for number in rounds:
+            of_round = [step for step in steps if step.round == number]
+            assert [step.variant for step in of_round] == VARIANTS
+            assert len({step.num_tokens for step in of_round}) == 1
+        assert len({step.num_tokens for step in steps}) == 3
+
+
+def test_one_model_is_trained_by_all_in_turn(done):
+    """Losses near that of a uniform guess over 61 words: nothing exploded, nothing is NaN."""
+    for steps in read_steps(done[0] / STEPS).values():
+        assert all(3 < step.loss < 6 for step in steps)
+
+
+def test_the_manifest_says_what_the_numbers_rest_on(done):
+    (path,) = done[0].glob("manifest-*.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["run_id"] == rows_of(done[0])[0]["run_id"]
+    assert [setting["rounds"] for setting in manifest["settings"]] == [2, 2]
+    assert set(manifest["ceilings"]) == {"all_reduce", "matmul", "attention"}
+    assert manifest["host_floor_ms.micro"] > 0
+    assert manifest["host_floor_ms.step"] > 0
+    assert len(manifest["commit"]) == 40
+    assert len(manifest["inputs"]["some.csv"]) == 64
+
+
+def test_the_table_of_another_model_is_refused_in_one_line(tiny, torchrun, tmp_path):
+    words = tiny.words(tmp_path / "out", shape="Qwen2.5-0.5B")
+    refused = torchrun("-m", "sbcore.ablation", *words, num_ranks=1, check=False)
+    assert refused.returncode != 0
+    assert "num_layers = 2: the table of another model" in refused.stderr.splitlines()[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_eight_ranks_plan_and_decide_alike(tiny, torchrun, workers, tmp_path):
+    words = tiny.words(tmp_path / "out", barriers="micro", global_batches=16)
+    torchrun(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
+    ranks = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(8)]
+    assert all(rank == ranks[0] for rank in ranks)
+    moved = ranks[0]["moved"]
+    assert moved["sab_dst"], "the tuner never moved a budget, so equal decisions show nothing"
+    assert not moved["baseline"]
+    assert len(ranks[0]["decisions"]["sab_waterfill"]) == 3

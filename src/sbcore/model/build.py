@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from sbcore.artifacts import read_json
 from sbcore.attention.interface import ATTENTION_NAME, register_attention
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.training import ModelConfig, ModelShape
@@ -34,12 +35,13 @@ def read_model_config(folder: Path) -> "PretrainedConfig":
             f"model.path = {folder}: not a model directory, config.json is missing. "
             "give a Hugging Face directory."
         )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if config.model_type not in FAMILIES:
+    family = read_json(folder / "config.json").get("model_type")
+    if family not in FAMILIES:
         raise SparseBalanceError(
-            f"model.path = {folder}: model_type = {config.model_type}: not supported. "
+            f"model.path = {folder}: model_type = {family}: not supported. "
             f"use one of {', '.join(FAMILIES)}."
         )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_attention(config, folder)
     return config
 

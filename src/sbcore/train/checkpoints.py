@@ -1,16 +1,13 @@
-"""Checkpoints written beside training: weights, moments, cursor, averages, random state.
+"""Checkpoints of a training: weights, moments, cursor, averages, random state.
 
-``save_later`` copies this rank's part to the host and returns; a thread writes it through
-torch.distributed.checkpoint over a gloo group of its own, since the trainer's collectives go on
-meanwhile. When every rank is through, rank 0 seals and renames the folder.
+``save_later`` copies this rank's part to the host and returns; the rest happens beside training.
 """
 
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,6 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributed.checkpoint import state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 from sbcore.errors import SparseBalanceError
@@ -29,33 +23,17 @@ from sbcore.train.checkpoint_folder import (
     Choice,
     Cursor,
     choose,
-    part_folder,
-    publish,
     read_cursor,
     remove_parts,
-    seal,
     step_folder,
     whole_checkpoints,
 )
+from sbcore.train.checkpoint_writer import ARRAYS, CheckpointWriter, Pending
 from sbcore.train.identity import RunIdentity
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
-from sbcore.train.restore import check_tensors, first_failure, load_tensors, read_index
+from sbcore.train.restore import check_tensors, load_tensors, read_index
 from sbcore.train.sharding import Ranks
 from sbcore.train.staging import HostCopy, training_tensors
-
-ARRAYS = "arrays.npz"
-
-Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A checkpoint that is being written."""
-
-    cursor: Cursor
-    tensors: dict[str, torch.Tensor]
-    arrays: dict[str, NDArray[Any]]
-    write_files: Callable[[Path], None]
 
 
 class Checkpoints:
@@ -71,13 +49,15 @@ class Checkpoints:
         identity: RunIdentity,
         keep: int,
     ) -> None:
-        self.folder, self.keep, self.identity, self.ranks = folder, keep, identity, ranks
+        self.folder, self.identity, self.ranks = folder, identity, ranks
         self.model, self.optimizer = model, optimizer
         group = dist.new_group(backend="gloo")
         assert group is not None, "every rank belongs to it"
         self._group: dist.ProcessGroup = group
         self._copy = HostCopy(ranks.device, optimizer)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writer = CheckpointWriter(
+            folder, identity=identity, keep=keep, device=ranks.device, group=group
+        )
         self._writing: tuple[int, Future[str | None]] | None = None
         self._last_failure: str | None = None
 
@@ -109,7 +89,11 @@ class Checkpoints:
         dist.barrier(self._group)
 
     def save_later(
-        self, cursor: Cursor, arrays: Arrays, *, write_files: Callable[[Path], None]
+        self,
+        cursor: Cursor,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        write_files: Callable[[Path], None],
     ) -> float:
         """Starts a checkpoint; returns the milliseconds that training stood still.
 
@@ -121,9 +105,14 @@ class Checkpoints:
         self._settle()
         tensors = self._copy.stage(training_tensors(self.model, self.optimizer))
         tensors |= random_state(self.ranks.device, rank=self.ranks.rank)
-        copies = {name: np.array(array) for name, array in arrays.items()}
-        pending = Pending(cursor, tensors, copies, write_files)
-        self._writing = (cursor.step, self._thread.submit(self._write, pending))
+        pending = Pending(
+            cursor=cursor,
+            tensors=tensors,
+            copied=self._copy.wait,
+            arrays={name: np.array(array) for name, array in arrays.items()},
+            write_files=write_files,
+        )
+        self._writing = (cursor.step, self._writer.submit(pending))
         return 1e3 * (time.perf_counter() - started)
 
     def poll(self) -> None:
@@ -138,11 +127,15 @@ class Checkpoints:
             SparseBalanceError: The last checkpoint could not be written.
         """
         started = time.perf_counter()
-        self._settle()
-        self._thread.shutdown()
+        self.close()
         if self._last_failure is not None:
             raise SparseBalanceError(f"{self._last_failure}. make room or choose another --out.")
         return 1e3 * (time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Waits for what is being written, whatever comes of it; for a training that fails."""
+        self._settle()
+        self._writer.shutdown()
 
     def last_good(self, before: int) -> str:
         """Returns the newest checkpoint of at most ``before`` steps in words, for messages."""
@@ -157,9 +150,8 @@ class Checkpoints:
         """
         get_optimizer_state_dict(self.model, self.optimizer)  # makes the moments, to be filled
         tensors = training_tensors(self.model, self.optimizer)
-        index = read_index(path)
+        index, cursor = read_index(path), read_cursor(path)
         check_tensors(path, tensors, index)
-        cursor = read_cursor(path)
         random = random_state(self.ranks.device, rank=self.ranks.rank)
         same_ranks = cursor.num_ranks == self.ranks.world_size
         if same_ranks and random.keys() <= index.state_dict_metadata.keys():
@@ -175,43 +167,15 @@ class Checkpoints:
         with np.load(path / ARRAYS, allow_pickle=False) as saved:
             return cursor, dict(saved)
 
-    def _write(self, pending: Pending) -> str | None:
-        """Writes in the thread; returns what went wrong, the same on all ranks."""
-        step = pending.cursor.step
-        failure: list[str | None] = [None]
-        try:
-            self._copy.wait()
-            writer = FileSystemWriter(part_folder(self.folder, step))
-            state_dict_saver.save(pending.tensors, storage_writer=writer, process_group=self._group)
-            if self.ranks.rank == 0:
-                self._finish(pending)
-        except CheckpointException as error:
-            failure = [first_failure(error)]
-        except Exception as error:  # whatever it is, training goes on without this checkpoint
-            failure = [f"{type(error).__name__}: {error}"]
-        dist.broadcast_object_list(failure, src=0, group=self._group)
-        if failure[0] is not None and self.ranks.rank == 0:
-            shutil.rmtree(part_folder(self.folder, step), ignore_errors=True)
-        return failure[0]
-
-    def _finish(self, pending: Pending) -> None:
-        part = part_folder(self.folder, pending.cursor.step)
-        np.savez(part / ARRAYS, allow_pickle=False, **pending.arrays)
-        pending.write_files(part)
-        seal(part, pending.cursor, self.identity)
-        publish(self.folder, pending.cursor.step, keep=self.keep)
-
     def _settle(self) -> None:
         """Waits for the checkpoint being written and reports a failure."""
         if self._writing is None:
             return
         step, future = self._writing
         self._writing = None
-        failure = future.result()
-        self._last_failure = (
-            None if failure is None else f"{step_folder(self.folder, step)}: not written: {failure}"
-        )
-        if self._last_failure is not None:
+        failure, self._last_failure = future.result(), None
+        if failure is not None:
+            self._last_failure = f"{step_folder(self.folder, step)}: not written: {failure}"
             self._say(f"WARNING: {self._last_failure}; last good: {self.last_good(step)}")
 
     def _say(self, line: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from sbcore.config.section import Section
 
@@ -39,6 +39,8 @@ class SabBalancer(Section):
     kind: Literal["sab"] = "sab"
     local_search_rounds: NonNegativeInt = 50
     """Most moves or swaps tried after the greedy assignment."""
+    restarts: NonNegativeInt = 30
+    """Most restarts of that search where the plan is still 0.5 % above the lower bound."""
     online: bool = False
     """Lay out each global batch again during training, with the budgets that tuning uses lately."""
     budget_decay: float = Field(default=0.9, ge=0, lt=1)
@@ -57,17 +59,28 @@ class FixedTuner(Section):
     kind: Literal["fixed"] = "fixed"
 
 
-class BoundedTuner(Section):
+class MovingTuner(Section):
     """What all tuners share that move budgets: how far, and what they expect of coverage."""
+
+    floor: PositiveInt = 1
+    """Smallest top_k; holds also after the clamp in the layers."""
+    cap: NonNegativeInt = 0
+    """Largest top_k; 0 = all blocks; holds also after the clamp in the layers."""
+    ema_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the coverage model's moving average, per observed step."""
+
+    @model_validator(mode="after")
+    def _floor_is_below_cap(self) -> "MovingTuner":
+        if 0 < self.cap < self.floor:
+            raise ValueError(f"cap = {self.cap}: below floor = {self.floor}. raise cap")
+        return self
+
+
+class BoundedTuner(MovingTuner):
+    """A tuner with one bound for the whole run."""
 
     p: float = Field(default=0.1, gt=0, lt=1)
     """Most coverage that a layer may lose or gain against k0, 0..1."""
-    floor: PositiveInt = 1
-    """Smallest top_k."""
-    cap: NonNegativeInt = 0
-    """Largest top_k; 0 = all blocks."""
-    ema_decay: float = Field(default=0.9, ge=0, lt=1)
-    """Weight of the past in the coverage model's moving average, per observed step."""
 
 
 class AnchorTuner(BoundedTuner):
@@ -83,14 +96,35 @@ class WaterfillTuner(BoundedTuner):
 
     kind: Literal["waterfill"] = "waterfill"
 
-    @model_validator(mode="after")
-    def _floor_is_below_cap(self) -> "WaterfillTuner":
-        if 0 < self.cap < self.floor:
-            raise ValueError(f"cap = {self.cap}: below floor = {self.floor}. raise cap")
-        return self
+
+class AutoTuner(MovingTuner):
+    """Tries anchors and bounds in the first steps, then keeps the best by time and coverage."""
+
+    kind: Literal["auto"] = "auto"
+    anchors: Annotated[
+        tuple[Literal["mean", "min", "max", "optimum"], ...], Field(min_length=1)
+    ] = (
+        "mean",
+        "min",
+        "optimum",
+    )
+    """What is tried: the anchors of `anchor`, and `optimum` for `waterfill`."""
+    p_choices: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
+        0.05,
+        0.1,
+        0.2,
+    )
+    """Bounds that are tried with each anchor."""
+    probe_rounds: PositiveInt = 5
+    """Steps given to every pair of an anchor and a bound before the choice, in turns."""
+    max_coverage_loss: NonNegativeFloat | None = 0.5
+    """Points of coverage_delta that may be lost; the fastest within it is taken. null = the knee
+    of the front of time and coverage, where more of one starts to cost too much of the other."""
 
 
-TunerConfig = Annotated[FixedTuner | AnchorTuner | WaterfillTuner, Field(discriminator="kind")]
+TunerConfig = Annotated[
+    FixedTuner | AnchorTuner | WaterfillTuner | AutoTuner, Field(discriminator="kind")
+]
 
 
 class VariantConfig(Section):

@@ -16,8 +16,8 @@ def lower_bound(workload: Workload) -> float:
     max(mean load, longest sequence, w_R + w_(R+1) and its kin), where every rank also pays
     M * c and no micro-batch costs less than f, with M the fewest that the caps allow. The sum over
     micro-steps of the slowest is never below the slowest sum, so all of it holds for `micro` too,
-    which adds that sequences that cannot share a micro-batch come at best sorted. What one rank
-    does counts as on the fastest one.
+    which adds that sequences that cannot share a micro-batch come at best sorted, and that the
+    token cap leaves ranks idle beside them. What one rank does counts as on the fastest one.
     """
     topology = workload.topology
     fewest = min_micro_batches(workload.lengths, topology)
@@ -26,7 +26,7 @@ def lower_bound(workload: Workload) -> float:
     one_rank = [max(float(costs[0]), floor) + (fewest - 1) * floor]
     one_rank.append(_sharing_bound(costs, topology.num_ranks))
     if topology.barrier is Barrier.MICRO:
-        one_rank.append(_sorted_bound(workload, fewest))
+        one_rank += [_sorted_bound(workload, fewest), _filled_bound(workload)]
     factors = np.array(topology.factors)
     together = float(costs.sum()) + topology.num_ranks * extra
     busiest = max(
@@ -66,6 +66,27 @@ def _sorted_bound(workload: Workload, fewest: int) -> float:
     slowest = sorted(alone, reverse=True)[:: workload.topology.num_ranks]
     idle = max(fewest - len(slowest), 0) * workload.floor
     return sum(max(cost, workload.floor) for cost in slowest) + idle
+
+
+def _filled_bound(workload: Workload) -> float:
+    """Returns the mean load and what the token cap keeps idle beside the longest sequences.
+
+    Sequences over half the cap are in different micro-batches. One with room v holds at most that
+    room's worth of others at their highest cost per token, any micro-batch without one at most a
+    cap's worth. So when such sequences come sorted, R at a time, whatever their micro-step takes
+    beyond those limits is idle time; any other order idles no less.
+    """
+    num_ranks, cap = workload.topology.num_ranks, workload.topology.max_tokens
+    costs, lengths = np.asarray(workload.costs), np.asarray(workload.lengths)
+    apart = 2 * lengths > cap
+    dearest = float((costs[~apart] / lengths[~apart]).max(initial=0.0))
+    room = np.maximum(cap - lengths[apart], 0)
+    limits = np.sort(np.maximum(costs[apart] + dearest * room, dearest * cap))[::-1]
+    heights = np.sort(costs[apart])[::-1][::num_ranks]
+    slots = np.full((len(heights), num_ranks), dearest * cap)
+    slots.flat[: len(limits)] = limits
+    idle = float(np.maximum(heights[:, None] - slots, 0.0).sum())
+    return (float(costs.sum()) + idle) / num_ranks
 
 
 def _pipeline_bound(workload: Workload, busiest: float, fastest: float) -> float:

@@ -38,6 +38,14 @@ class OpenMicroBatches:
         self.tokens[micro_batch] += self.lengths[sequence]
 
 
+def keeps_caps(members: Sequence[int], lengths: Sequence[int], topology: Topology) -> bool:
+    """Returns whether these sequences may be one micro-batch; a single one always may."""
+    if len(members) < 2:
+        return True
+    few = not topology.max_sequences or len(members) <= topology.max_sequences
+    return few and sum(lengths[i] for i in members) <= topology.max_tokens
+
+
 def pack_in_order(
     sequences: Sequence[int], lengths: Sequence[int], topology: Topology
 ) -> list[list[int]]:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sbcore.plan.caps import OpenMicroBatches
+from sbcore.plan.caps import keeps_caps
 from sbcore.plan.pipeline import makespan_ms
 from sbcore.plan.placement import Layout
 from sbcore.plan.workload import Workload, summed
@@ -107,17 +107,9 @@ def _exchanges(
     rest = [i for i in own if i != sequence]
     tried = [(rest, [*other, sequence])]
     tried += [([*rest, i], [*(j for j in other if j != i), sequence]) for i in other]
+    lengths, topology = workload.lengths, workload.topology
     return [
         _Change(ranks, {at: left, to: right})
         for left, right in tried
-        if _keeps_caps(workload, left) and _keeps_caps(workload, right)
+        if keeps_caps(left, lengths, topology) and keeps_caps(right, lengths, topology)
     ]
-
-
-def _keeps_caps(workload: Workload, members: list[int]) -> bool:
-    opened = OpenMicroBatches(1, workload.lengths, workload.topology)
-    for sequence in members:
-        if not opened.fits(0, sequence):
-            return False
-        opened.add(0, sequence)
-    return True

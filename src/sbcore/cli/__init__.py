@@ -7,7 +7,16 @@ import sys
 
 import typer
 
-from sbcore.cli import configuration, evaluation, inputs, profiles, runs, simulation, variants
+from sbcore.cli import (
+    benchmarks,
+    configuration,
+    evaluation,
+    inputs,
+    profiles,
+    runs,
+    simulation,
+    variants,
+)
 from sbcore.errors import SparseBalanceError
 
 app = typer.Typer(
@@ -18,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for group in (inputs, profiles, variants, evaluation, simulation, runs):
+for group in (inputs, profiles, variants, evaluation, benchmarks, simulation, runs):
     for command in group.COMMANDS:
         app.command()(command)
 app.add_typer(configuration.app, name="config")

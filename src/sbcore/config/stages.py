@@ -10,7 +10,7 @@ from typing import Literal
 from sbcore.config.compute import AttentionConfig, LatencyGridConfig, TopologyConfig
 from sbcore.config.data import DataConfig, DemoConfig, LengthProfileConfig, SamplingConfig
 from sbcore.config.method import BalancerConfig, TunerConfig
-from sbcore.config.reporting import EvaluateConfig, TrackingConfig
+from sbcore.config.reporting import EvaluateConfig, NiahConfig, RulerConfig, TrackingConfig
 from sbcore.config.schema import Config
 from sbcore.config.section import Section
 from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
@@ -85,6 +85,16 @@ class TrainStage(Section):
     train: TrainConfig
 
 
+class MakeTasksStage(Section):
+    """Makes evaluation tasks, and takes over those of benchmarks with another form."""
+
+    seed: int
+    niah: NiahConfig | None
+    ruler: RulerConfig | None
+    ruler_files: dict[int, str]
+    longbench_v2: str | None
+
+
 class EvaluateStage(Section):
     """Scores a variant's model."""
 
@@ -118,9 +128,18 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
             model=config.model,
             latency=config.latency,
             device=config.topology.device,
+            num_ranks=config.topology.num_ranks,
+            barrier=config.topology.barrier,
+            max_tokens=config.topology.max_tokens,
             threads=config.train.threads_per_rank,
+            activation_checkpointing=config.train.activation_checkpointing,
+            recompute_above_tokens=config.train.recompute_above_tokens,
+            fused_layers=config.train.fused_layers,
+            compile_layers=config.train.compile_layers,
+            layers_per_shard=config.train.layers_per_shard,
         ),
     )
+    yield "tasks", make_tasks_stage(config)
     yield (
         "report",
         ReportStage(
@@ -164,6 +183,17 @@ def train_stage(config: Config, name: str) -> TrainStage:
         tuner=variant.tuner,
         topology=config.topology,
         train=config.train,
+    )
+
+
+def make_tasks_stage(config: Config) -> MakeTasksStage:
+    """Returns what making evaluation tasks reads."""
+    return MakeTasksStage(
+        seed=config.seed,
+        niah=config.evaluate.niah,
+        ruler=config.evaluate.ruler,
+        ruler_files=config.evaluate.ruler_files,
+        longbench_v2=config.evaluate.longbench_v2,
     )
 
 

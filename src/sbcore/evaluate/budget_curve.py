@@ -5,26 +5,26 @@ in every evaluation here. Each budget is an evaluation of its own (``top_k_4/``,
 killed run goes on where it was.
 """
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sbcore.artifacts import replace_when_done, write_json
 from sbcore.config.stages import EvaluateStage
-from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.rows import PredictionRow, read_rows
+from sbcore.evaluate.bootstrap import paired_difference
+from sbcore.evaluate.loading import load_tokenizer
+from sbcore.evaluate.prompts import fill_template
 from sbcore.evaluate.run import evaluate
-from sbcore.evaluate.scoring import score_rows
+from sbcore.evaluate.shards import ALONE
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.progress import Progress
 
 FULL = "full"
-_NUM_RESAMPLES = 2000
 _SHARED = ("chance", "metrics", "num_examples", "truncation_tokens", "prompt_style")
 
 
@@ -32,12 +32,11 @@ _SHARED = ("chance", "metrics", "num_examples", "truncation_tokens", "prompt_sty
 class _Point:
     top_k: int | None
     result: dict[str, Any]
-    examples: dict[str, list[float]]
 
 
-def doubling_budgets(max_prompt_tokens: int, *, block_size: int) -> list[int]:
-    """Returns 1, 2, 4, ... as long as the longest prompt has more blocks, and 1 in any case."""
-    num_blocks = max(2, -(-max_prompt_tokens // block_size))
+def doubling_budgets(num_tokens: int, *, block_size: int) -> list[int]:
+    """Returns 1, 2, 4, ... as long as a prompt of so many tokens has more blocks, and 1 anyhow."""
+    num_blocks = max(2, -(-num_tokens // block_size))
     return [1 << power for power in range(num_blocks.bit_length()) if 1 << power < num_blocks]
 
 
@@ -46,41 +45,59 @@ def score_budgets(
     *,
     model_dir: Path,
     tokenizer_dir: Path,
-    task_dir: Path,
+    task_dirs: Sequence[Path],
     out: Path,
-    top_k: Sequence[int],
+    progress: "Progress",
 ) -> dict[str, Any]:
-    """Writes ``budget_curve.json`` and ``.png`` to ``out``, returns the content of the former.
+    """Writes ``budget_curve.json``, ``.csv`` and ``.png`` to ``out``, returns the first's content.
 
-    ``top_k`` are the budgets in blocks; full attention is always added. The configuration's own
+    Budgets are ``evaluate.curve_top_k``; full attention is always added. The configuration's own
     top_k is the one the model was trained with, marked in the figure if the variant is sparse.
     ``difference_to_full`` holds 95 % intervals of paired differences, in points; ``enough_top_k``
     for each task the smallest budget from which on it is not distinguishably below full attention.
 
     Raises:
-        SparseBalanceError: The budgets, the model, the tokenizer or the tasks are wrong.
+        SparseBalanceError: The model, the tokenizer or the tasks are wrong.
     """
-    if not top_k or min(top_k) < 1:
-        raise SparseBalanceError(f"top_k = {list(top_k)}: give budgets in blocks, from 1 on.")
-    settings = config.evaluate
-    tasks = load_tasks(task_dir, settings.tasks, max_examples=settings.max_examples)
-    points = []
-    for budget in [*sorted(set(top_k)), None]:
-        folder = out / (FULL if budget is None else f"top_k_{budget}")
-        result = evaluate(
-            at_budget(config, budget),
-            model_dir=model_dir,
-            tokenizer_dir=tokenizer_dir,
-            task_dir=task_dir,
-            out=folder,
+    points = [
+        _Point(
+            top_k,
+            evaluate(
+                at_budget(config, top_k),
+                model_dir=model_dir,
+                tokenizer_dir=tokenizer_dir,
+                task_dirs=task_dirs,
+                out=out / (FULL if top_k is None else f"top_k_{top_k}"),
+                shard=ALONE,
+                progress=progress,
+            ),
         )
-        points.append(_Point(budget, result, _example_scores(tasks, folder)))
+        for top_k in [*_budgets(config, tokenizer_dir, task_dirs), None]
+    ]
     summary = _summarize(config, points)
     write_json(out / "budget_curve.json", summary)
+    write_curve(summary, out / "budget_curve.csv")
     figure = draw_curve(summary)
     with replace_when_done(out / "budget_curve.png") as part:
         figure.savefig(part, format="png", dpi=200, metadata={"Software": None})
     return summary
+
+
+def _budgets(config: EvaluateStage, tokenizer_dir: Path, task_dirs: Sequence[Path]) -> list[int]:
+    settings = config.evaluate
+    if settings.curve_top_k:
+        return sorted(set(settings.curve_top_k))
+    tasks = load_tasks(task_dirs, settings.tasks, max_examples=settings.max_examples)
+    tokenizer = load_tokenizer(tokenizer_dir, needs_template=False)
+    longest = max(len(tokenizer(text, verbose=False)["input_ids"]) for text in _texts(tasks))
+    num_tokens = min(longest, settings.max_prompt_tokens)
+    return doubling_budgets(num_tokens, block_size=config.attention.block_size)
+
+
+def _texts(tasks: Sequence[LoadedTask]) -> Iterator[str]:
+    for loaded in tasks:
+        for row in loaded.rows:
+            yield fill_template(loaded.template, row, place=str(loaded.path))
 
 
 def at_budget(config: EvaluateStage, top_k: int | None) -> EvaluateStage:
@@ -89,6 +106,19 @@ def at_budget(config: EvaluateStage, top_k: int | None) -> EvaluateStage:
         return config.model_copy(update={"kind": "dense"})
     attention = config.attention.model_copy(update={"top_k": top_k})
     return config.model_copy(update={"kind": "sparse", "attention": attention})
+
+
+def write_curve(summary: Mapping[str, Any], path: Path) -> None:
+    """Writes a row per budget and task; ``low`` and ``high`` bound the difference to full."""
+    columns = ("top_k", "budget_tokens", "task", "num_examples", "score", "low", "high")
+    with replace_when_done(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        for point in summary["budgets"]:
+            for task, score in point["scores"].items():
+                place = (point["top_k"] or FULL, point["budget_tokens"], task)
+                interval = point["difference_to_full"][task]
+                rows.writerow([*place, summary["num_examples"][task], score, *interval])
 
 
 def draw_curve(summary: Mapping[str, Any]) -> "Figure":
@@ -117,15 +147,6 @@ def draw_curve(summary: Mapping[str, Any]) -> "Figure":
     return figure
 
 
-def _example_scores(tasks: Sequence[LoadedTask], folder: Path) -> dict[str, list[float]]:
-    scores = {}
-    for loaded in tasks:
-        path = folder / f"{loaded.task.name}.jsonl"
-        rows = read_rows(path, PredictionRow)
-        scores[loaded.task.name] = [score_rows(loaded.task, [row], path).score for row in rows]
-    return scores
-
-
 def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any]:
     block_size, full = config.attention.block_size, points[-1]
     budgets = [
@@ -134,10 +155,7 @@ def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any
             "budget_tokens": None if point.top_k is None else point.top_k * block_size,
             "scores": point.result["scores"],
             "score_mean": point.result["score_mean"],
-            "difference_to_full": {
-                task: paired_interval(scores, full.examples[task])
-                for task, scores in point.examples.items()
-            },
+            "difference_to_full": _intervals(point, full),
         }
         for point in points
     ]
@@ -146,22 +164,19 @@ def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any
         "block_size": block_size,
         "trained_top_k": config.attention.top_k if config.kind == "sparse" else None,
         "budgets": budgets,
-        "enough_top_k": {task: enough_top_k(budgets, task) for task in full.examples},
+        "enough_top_k": {task: enough_top_k(budgets, task) for task in full.result["scores"]},
         **{key: full.result[key] for key in _SHARED},
     }
 
 
-def paired_interval(scores: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Returns low and high end of the 95 % interval of the mean difference, by paired bootstrap.
-
-    Both are scores of the same examples in the same order. Resampling has a fixed seed.
-    """
-    differences = np.subtract(scores, others)
-    picks = np.random.default_rng(0).integers(
-        len(differences), size=(_NUM_RESAMPLES, len(differences))
-    )
-    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
-    return [round(float(low), 2), round(float(high), 2)]
+def _intervals(point: _Point, full: _Point) -> dict[str, list[float]]:
+    """Returns low and high end of the difference to full attention, by task."""
+    found = {}
+    for task, scores in point.result["example_scores"].items():
+        both = ({task: scores}, {task: full.result["example_scores"][task]})
+        difference = paired_difference(*both)
+        found[task] = [difference.low, difference.high]
+    return found
 
 
 def enough_top_k(budgets: Sequence[Mapping[str, Any]], task: str) -> int | None:

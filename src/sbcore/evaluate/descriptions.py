@@ -4,11 +4,12 @@ An object by task name, for example ``{"recall": {"metric": "exact", "max_new_to
 "template": "{context}{input}", "chance": 12.5}}``. The template is filled with a row's fields.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
-from sbcore.artifacts import write_text
+from sbcore.artifacts import write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.metrics import find_metric
 from sbcore.evaluate.rows import first_mistake
@@ -59,7 +60,7 @@ def read_descriptions(folder: Path) -> dict[str, TaskDescription]:
     return found
 
 
-def copy_descriptions(source: Path, target: Path) -> None:
-    """Copies ``tasks.json`` if there is one, so that predictions beside it can be scored again."""
-    if (source / FILE).is_file():
-        write_text(target / FILE, (source / FILE).read_text(encoding="utf-8"))
+def write_descriptions(folder: Path, entries: Mapping[str, TaskDescription]) -> None:
+    """Writes ``tasks.json`` if there are entries; predictions beside it can be scored again."""
+    if entries:
+        write_json(folder / FILE, {name: entry.model_dump() for name, entry in entries.items()})

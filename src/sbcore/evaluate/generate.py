@@ -1,69 +1,115 @@
-"""Greedy generation with a KV cache: prompts of equal length go together, nothing is padded.
+"""Greedy generation: the largest logit, until every prompt of a batch has ended.
 
-Padding would shift the key blocks of block-sparse attention, which count from the start of a
-sequence. The price: prompts of many different lengths are generated one by one.
+B rows (prompts), V vocabulary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
+from sbcore.evaluate.packed_model import PackedModel
 from sbcore.evaluate.prompts import Prompt
+from sbcore.evaluate.row_cache import RowCache
 from sbcore.evaluate.tasks import Task
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+_STEPS_BETWEEN_LOOKS = 8  # on a GPU: looking whether all rows have ended waits for the device
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
     """A model that answers prompts, and the tokenizer that reads its tokens back."""
 
-    model: "PreTrainedModel"
+    packed: PackedModel
     tokenizer: "PreTrainedTokenizerBase"
 
     def answer(self, prompts: Sequence[Prompt], task: Task) -> list[str]:
-        """Returns the text generated after each prompt; all prompts have the same length.
+        """Returns the text generated after each prompt.
 
-        The token of the largest logit is taken until an end token or the task's limit; a
-        repetition penalty that the model ships stays in force, as in LongBench's pred.py.
+        A repetition penalty that the model ships stays in force, as in LongBench's pred.py.
         """
-        import torch
-
-        ids = torch.tensor([prompt.ids for prompt in prompts], device=self.model.device)
-        settings = self._settings(task)
+        ends = self._ends(task)
         with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
-            )
-        return [self._text(row, settings.eos_token_id) for row in output[:, ids.shape[1] :]]
+            new_ids = self._generate([prompt.ids for prompt in prompts], task, ends)
+        return [self._text(row, ends) for row in new_ids.tolist()]
 
-    def _settings(self, task: Task) -> "GenerationConfig":
-        from transformers import GenerationConfig
-
-        ends = end_tokens(self.model.generation_config.eos_token_id, self.tokenizer)
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], task: Task, ends: Sequence[int]
+    ) -> torch.Tensor:
+        """Returns new tokens, int64 [B, at most the task's limit]; behind an end anything."""
+        device = self.packed.device
+        end_ids = torch.tensor(ends, dtype=torch.int64).to(device)
+        every = _STEPS_BETWEEN_LOOKS if device.type == "cuda" else 1
+        ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        rows = RowCache.empty(
+            [len(ids) for ids in prompts], max_new_tokens=task.max_new_tokens, device=device
+        )
+        penalty = self._penalty(prompts)
+        logits = self.packed.read(prompts, rows)
         if task.stop_at_newline:
-            ends += self.tokenizer.encode("\n", add_special_tokens=False)[-1:]
-        pad = self.tokenizer.pad_token_id
-        return GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=50,
-            use_cache=True,
-            max_new_tokens=task.max_new_tokens,
-            min_new_tokens=1 if task.stop_at_newline else None,
-            eos_token_id=ends or None,
-            pad_token_id=pad if pad is not None else (ends or [0])[0],
+            logits[:, end_ids] = -torch.inf  # at least one token is written
+        tokens: list[torch.Tensor] = []
+        while True:
+            tokens.append(penalty.choose(logits) if penalty else logits.argmax(-1))
+            ended |= torch.isin(tokens[-1], end_ids)
+            looks = len(tokens) % every == 0
+            if len(tokens) == task.max_new_tokens or (looks and bool(ended.all())):
+                return torch.stack(tokens, dim=1)
+            logits = self.packed.step(tokens[-1], rows)
+
+    def _penalty(self, prompts: Sequence[Sequence[int]]) -> "RepetitionPenalty | None":
+        model = self.packed.model
+        factor = model.generation_config.repetition_penalty
+        if factor is None or factor == 1.0:
+            return None
+        return RepetitionPenalty.of_prompts(
+            prompts, factor=factor, vocab_size=model.config.vocab_size, device=self.packed.device
         )
 
-    def _text(self, new_ids: "torch.Tensor", ends: list[int] | None) -> str:
-        ids = new_ids.tolist()
-        stops = [position for position, token in enumerate(ids) if token in (ends or ())]
+    def _ends(self, task: Task) -> list[int]:
+        ends = end_tokens(self.packed.model.generation_config.eos_token_id, self.tokenizer)
+        if task.stop_at_newline:
+            ends += self.tokenizer.encode("\n", add_special_tokens=False)[-1:]
+        return ends
+
+    def _text(self, ids: Sequence[int], ends: Sequence[int]) -> str:
+        stops = [position for position, token in enumerate(ids) if token in ends]
         kept = ids[: stops[0] + 1] if stops else ids
         return str(self.tokenizer.decode(kept, skip_special_tokens=True))
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionPenalty:
+    """Makes tokens that a row holds already less likely (arXiv 1909.05858, section 4.1)."""
+
+    factor: float
+    seen: torch.Tensor  # bool [B, V]
+
+    @classmethod
+    def of_prompts(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        *,
+        factor: float,
+        vocab_size: int,
+        device: torch.device,
+    ) -> "RepetitionPenalty":
+        """Returns the penalty before anything is generated."""
+        seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
+        for row, ids in zip(seen, prompts, strict=True):
+            row[torch.tensor(ids)] = True
+        return cls(factor, seen.to(device))
+
+    def choose(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the likeliest token of each row [B] of logits [B, V], and marks it as seen."""
+        lowered = torch.where(logits > 0, logits / self.factor, logits * self.factor)
+        tokens = torch.where(self.seen, lowered, logits).argmax(-1)
+        self.seen.scatter_(1, tokens[:, None], True)
+        return tokens
 
 
 def end_tokens(shipped: int | list[int] | None, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -74,18 +120,3 @@ def end_tokens(shipped: int | list[int] | None, tokenizer: "PreTrainedTokenizerB
     listed = shipped if isinstance(shipped, list) else [shipped]
     found = dict.fromkeys([*listed, tokenizer.eos_token_id])
     return [token for token in found if token is not None]
-
-
-def equal_length_batches(prompts: Sequence[Prompt], *, batch_size: int) -> list[list[int]]:
-    """Returns the indices of prompts in batches of one length each, shortest first.
-
-    The batches depend on the prompts alone, so a resumed run computes the same numbers.
-    """
-    by_length: dict[int, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        by_length.setdefault(len(prompt.ids), []).append(index)
-    return [
-        group[start : start + batch_size]
-        for _, group in sorted(by_length.items())
-        for start in range(0, len(group), batch_size)
-    ]

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sbcore.config.stages import EvaluateStage
-from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.generate import Generator
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
+
+    from sbcore.evaluate.generate import Generator
 
 
 def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenizerBase":
@@ -37,20 +38,29 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
 
 
 def load_generator(
-    config: EvaluateStage, *, model_dir: Path, tokenizer: "PreTrainedTokenizerBase"
-) -> Generator:
-    """Returns the model on its device, in the type it was saved in, with the variant's attention.
+    config: EvaluateStage,
+    *,
+    model_dir: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    device: "torch.device",
+) -> "Generator":
+    """Returns the model on the device, with the variant's attention.
+
+    Weights are bfloat16 on a GPU and float32 on a CPU, however they were saved.
 
     Raises:
-        SparseBalanceError: It is no model directory of a known family, or there is no such device.
+        SparseBalanceError: It is no model directory of a known family.
     """
     import torch
 
-    from sbcore.model.build import load_model, read_model_config, set_default_attention
+    from sbcore.evaluate.generate import Generator
+    from sbcore.evaluate.packed_model import PackedModel
+    from sbcore.evaluate.row_cache import GENERATION_NAME, register_generation
+    from sbcore.model.build import load_model
 
-    dtype = read_model_config(model_dir).dtype or torch.float32
-    model = load_model(model_dir, dtype=dtype)
-    set_default_attention(model, config.kind, config.attention)
-    model.to(choose_device(config.device, num_ranks=1, local_rank=0))
-    model.eval()
-    return Generator(model, tokenizer)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = load_model(model_dir, dtype=dtype).to(device).eval()
+    register_generation()
+    model.set_attn_implementation(GENERATION_NAME)
+    top_k = config.attention.top_k if config.kind == "sparse" else None
+    return Generator(PackedModel(model, config.attention, top_k), tokenizer)

@@ -5,7 +5,7 @@ Differs from its script in one thing: answers are the most likely ones, not draw
 0.1. Their prompts lose their middle beyond ``evaluate.max_prompt_tokens``; say it with the score.
 """
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,18 +14,31 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sbcore.artifacts import digest_file, write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import TaskDescription
-from sbcore.evaluate.niah.folder import (
-    begin_folder,
-    finish_folder,
-    read_pairs,
-    write_rows,
-)
+from sbcore.evaluate.multiple_choice import chosen
+from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
+from sbcore.evaluate.pairs import read_pairs
 from sbcore.evaluate.rows import ExampleRow, first_mistake, read_rows
 from sbcore.evaluate.scoring import percent
+from sbcore.evaluate.task_folder import LoadedTask
+from sbcore.evaluate.tasks import Task
 
 TASK = "longbench_v2"
 MAX_NEW_TOKENS = 128
 CHANCE = 25.0
+
+TASKS = (
+    Task(
+        name=TASK,
+        category=TASK,
+        language="en",
+        metric="multiple_choice",
+        max_new_tokens=MAX_NEW_TOKENS,
+        num_examples=503,
+        first_line=False,
+        chat=True,
+        stop_at_newline=False,
+    ),
+)
 
 _FIELDS = {
     "$DOC$": "{context}",
@@ -35,10 +48,6 @@ _FIELDS = {
     "$C_C$": "{choice_C}",
     "$C_D$": "{choice_D}",
 }
-_ANSWERS = (
-    re.compile(r"The correct answer is \(([A-D])\)"),
-    re.compile(r"The correct answer is ([A-D])"),
-)
 _GROUPS: tuple[tuple[str, str], ...] = (
     ("difficulty", "easy"),
     ("difficulty", "hard"),
@@ -69,7 +78,6 @@ class Question(BaseModel):
 class ChoiceRow(ExampleRow):
     """An example as `make_longbench_v2` writes it."""
 
-    correct: str
     difficulty: str
     length_class: str
     domain: str
@@ -77,9 +85,6 @@ class ChoiceRow(ExampleRow):
 
 def make_longbench_v2(out: Path, *, source: Path) -> list[str]:
     """Writes a task folder to ``out`` from the benchmark's own, returns the name of its task.
-
-    ``result.json`` of an evaluation then holds a plain substring score; the benchmark's own scores
-    come from `score_longbench_v2`.
 
     Raises:
         SparseBalanceError: The template or the data are missing, or a record is wrong.
@@ -91,7 +96,7 @@ def make_longbench_v2(out: Path, *, source: Path) -> list[str]:
     begin_folder(out, made_with=made_with)
     write_rows(out / f"{TASK}.jsonl", map(_row, questions))
     description = TaskDescription(
-        metric="match_part",
+        metric="multiple_choice",
         max_new_tokens=MAX_NEW_TOKENS,
         template=template,
         chance=CHANCE,
@@ -102,27 +107,22 @@ def make_longbench_v2(out: Path, *, source: Path) -> list[str]:
     return [TASK]
 
 
-def chosen(prediction: str) -> str | None:
-    """Returns the letter that a prediction names as the correct answer, None if it names none."""
-    plain = prediction.replace("*", "")
-    for pattern in _ANSWERS:
-        if found := pattern.search(plain):
-            return found.group(1)
-    return None
-
-
-def score_longbench_v2(task_dir: Path, *, prediction_dir: Path, out: Path) -> dict[str, Any]:
+def score_longbench_v2(
+    tasks: Sequence[LoadedTask], *, prediction_dir: Path, out: Path
+) -> dict[str, Any]:
     """Writes ``out/longbench_v2.json`` and returns it: scores in percent, overall and by group.
 
-    Predictions that name no letter are wrong; ``num_unanswered`` counts them. Groups are those of
-    the benchmark's table (difficulty, length) and its domains; without examples one has no score.
+    ``tasks`` is this one alone. Predictions that name no letter are wrong; ``num_unanswered``
+    counts them. Groups are those of the benchmark's table (difficulty, length) and its domains;
+    without examples one has no score.
 
     Raises:
         SparseBalanceError: A file is missing or wrong, or predictions belong to other examples.
     """
-    pairs = read_pairs(TASK, ChoiceRow, task_dir=task_dir, prediction_dir=prediction_dir)
+    (loaded,) = tasks
+    pairs = read_pairs(loaded, ChoiceRow, prediction_dir=prediction_dir)
     letters = [(row, chosen(predicted.pred)) for row, predicted in pairs if predicted is not None]
-    scores = [float(letter == row.correct) for row, letter in letters]
+    scores = [float(letter in row.answers) for row, letter in letters]
 
     def score_of(key: str, value: str) -> float | None:
         group = [
@@ -171,16 +171,15 @@ def _read_questions(path: Path) -> list[Question]:
 
 def _row(question: Question) -> dict[str, Any]:
     choices = {f"choice_{x}": getattr(question, f"choice_{x}").strip() for x in "ABCD"}
-    context, letter = question.context.strip(), question.answer
+    context = question.context.strip()
     return {
         "_id": question.id,
         "input": question.question.strip(),
         "context": context,
         **choices,
-        "answers": [f"The correct answer is {text}" for text in (f"({letter})", letter)],
+        "answers": [question.answer],
         "all_classes": None,
         "length": len(context.split()),
-        "correct": letter,
         "difficulty": question.difficulty,
         "length_class": question.length,
         "domain": question.domain,

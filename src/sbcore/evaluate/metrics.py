@@ -18,6 +18,7 @@ from sbcore.evaluate.matching import (
     retrieval,
     retrieval_zh,
 )
+from sbcore.evaluate.multiple_choice import multiple_choice
 from sbcore.evaluate.rouge_l import rouge, rouge_zh
 
 Metric = Callable[[str, Sequence[str], Sequence[str]], float]
@@ -55,6 +56,7 @@ METRICS: dict[str, Metric] = {
     "code_sim": _best(code_sim),
     "code_sim_indel": _best(code_sim_indel),
     "exact": _best(exact),
+    "multiple_choice": _best(multiple_choice),
     "match_all": _whole(match_all),
     "match_part": _whole(match_part),
 }

@@ -1,13 +1,14 @@
 """Prediction files that survive a kill: rows are appended as they come, the file is renamed last.
 
-``TASK.jsonl.partial`` holds rows in the order they were made, each with its index; ``TASK.jsonl``
-is in the order of the task. ``state.json`` says by a digest what they were made with: rows made
-with anything else are thrown away.
+``TASK.jsonl.partial`` holds rows in the order they were made, each with its index; ranks above 0
+write ``TASK.jsonl.partial.RANK``. ``TASK.jsonl`` is in the order of the task. ``state.json`` says
+by a digest what they were made with: rows made with anything else are thrown away.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ class PredictionFile:
         """The finished file."""
         return self.folder / f"{self.task}.jsonl"
 
+    def partial(self, rank: int) -> Path:
+        """Returns a rank's part of the file while it grows."""
+        name = f"{self.task}.jsonl.partial"
+        return self.folder / (f"{name}.{rank}" if rank else name)
+
     @property
-    def partial(self) -> Path:
-        """The file while it grows."""
-        return self.folder / f"{self.task}.jsonl.partial"
+    def partials(self) -> list[Path]:
+        """The parts of all ranks that are there, of whatever number of ranks."""
+        return sorted(self.folder.glob(f"{escape(self.task)}.jsonl.partial*"))
 
     def kept(self) -> dict[int, str]:
         """Returns the predictions by index that are there already and were made with the same."""
@@ -41,21 +47,23 @@ class PredictionFile:
             return {}
         if self.path.is_file():
             return {index: row["pred"] for index, row in enumerate(_whole_rows(self.path))}
-        if self.partial.is_file():
-            return {row["index"]: row["pred"] for row in _whole_rows(self.partial)}
-        return {}
+        rows = [row for path in self.partials for row in _whole_rows(path)]
+        return {row["index"]: row["pred"] for row in rows}
 
     def begin(self, predictions: Mapping[int, str]) -> None:
         """Throws away what is not in ``predictions`` and notes what they are made with."""
         if not predictions:
             self.path.unlink(missing_ok=True)
-        with replace_when_done(self.partial) as part:
+        with replace_when_done(self.partial(0)) as part:
             part.write_text("".join(map(_partial_line, predictions.items())), encoding="utf-8")
+        for path in self.partials:
+            if path != self.partial(0):
+                path.unlink()
         write_json(self.folder / STATE, _read_state(self.folder) | {self.task: self.digest})
 
-    def append(self, predictions: Mapping[int, str]) -> None:
-        """Adds predictions to the partial file; they are on disk when this returns."""
-        with self.partial.open("a", encoding="utf-8") as file:
+    def append(self, predictions: Mapping[int, str], *, rank: int) -> None:
+        """Adds predictions to the rank's partial file; they are on disk when this returns."""
+        with self.partial(rank).open("a", encoding="utf-8") as file:
             file.write("".join(map(_partial_line, predictions.items())))
 
     def finish(self, predictions: Mapping[int, str], rows: Iterable[ExampleRow]) -> None:
@@ -63,7 +71,8 @@ class PredictionFile:
         with replace_when_done(self.path) as part, part.open("w", encoding="utf-8") as file:
             for index, row in enumerate(rows):
                 file.write(_line(row_of(predictions[index], row)))
-        self.partial.unlink(missing_ok=True)
+        for path in self.partials:
+            path.unlink()
 
 
 def row_of(prediction: str, row: ExampleRow) -> dict[str, Any]:

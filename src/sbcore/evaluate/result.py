@@ -10,6 +10,7 @@ from sbcore.evaluate.prompts import PromptStyle
 from sbcore.evaluate.rows import PredictionRow
 from sbcore.evaluate.scoring import TaskScore, score_rows
 from sbcore.evaluate.task_folder import LoadedTask
+from sbcore.evaluate.task_names import harness_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ def summarize(
     """Returns the content of ``result.json``; it is partial until every task is finished.
 
     ``num_examples`` were asked of the ``num_available`` in the task's file; scores of fewer
-    examples than the benchmark has do not compare with published ones.
+    examples than the benchmark has do not compare with published ones. ``example_scores``, percent
+    in the order of the examples, are what two models are compared by; ``harness_names`` is what
+    lm-evaluation-harness calls the tasks.
     """
     by_name = {result.loaded.task.name: result for result in results}
     scores = {name: result.scored.score for name, result in by_name.items()}
@@ -54,6 +57,8 @@ def summarize(
         "averages": averages(scores),
         "buckets": {name: value for name, value in buckets.items() if value is not None},
         "chance": {name: value for name, value in chances.items() if value is not None},
+        "categories": {name: result.loaded.task.category for name, result in by_name.items()},
+        "harness_names": {name: harness_name(name) for name in by_name},
         "metrics": {name: result.loaded.task.metric for name, result in by_name.items()},
         "num_examples": {name: len(result.loaded.rows) for name, result in by_name.items()},
         "num_available": {name: result.loaded.num_available for name, result in by_name.items()},
@@ -61,4 +66,8 @@ def summarize(
         "num_truncated": {name: result.num_truncated for name, result in by_name.items()},
         "prompt_style": prompt_style,
         "partial": len(results) < num_tasks,
+        "example_scores": {
+            name: [round(100 * score, 4) for score in result.scored.example_scores]
+            for name, result in by_name.items()
+        },
     }

@@ -1,26 +1,21 @@
 """The evaluate stage: a model's answers to every task, their scores, and what they rest on."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
-from sbcore.artifacts import write_json
+from sbcore.artifacts import read_json, write_json
 from sbcore.config.stages import EvaluateStage
-from sbcore.evaluate.answering import Answering
-from sbcore.evaluate.descriptions import copy_descriptions
+from sbcore.evaluate.answering import Answering, Asked
+from sbcore.evaluate.descriptions import write_descriptions
+from sbcore.evaluate.families import refuse_short_limit, summarize_families
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.result import TaskResult, summarize
+from sbcore.evaluate.shards import Shard
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def evaluate(
@@ -28,49 +23,72 @@ def evaluate(
     *,
     model_dir: Path,
     tokenizer_dir: Path,
-    task_dir: Path,
+    task_dirs: Sequence[Path],
     out: Path,
+    shard: Shard,
+    progress: "Progress",
 ) -> dict[str, Any]:
     """Writes ``out/TASK.jsonl`` and ``out/result.json``, returns the content of the latter.
 
-    ``result.json`` is rewritten after every task and says ``partial`` until the last is finished.
+    ``result.json`` is rewritten after every task and says ``partial`` until the last is finished;
+    with several ranks, all of which call this, rank 0 finishes the tasks when all have answered.
+    Benchmarks with more than scores add their own files (see `sbcore.evaluate.families`).
 
     Raises:
         SparseBalanceError: The model, the tokenizer or the tasks are not as they should be.
     """
     settings = config.evaluate
-    tasks = load_tasks(task_dir, settings.tasks, max_examples=settings.max_examples)
+    tasks = load_tasks(task_dirs, settings.tasks, max_examples=settings.max_examples)
+    refuse_short_limit(tasks, max_prompt_tokens=settings.max_prompt_tokens)
     needs_template = settings.prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=needs_template)
-    answering = Answering(config, model_dir, tokenizer_dir, tokenizer, out)
-    out.mkdir(parents=True, exist_ok=True)
-    copy_descriptions(task_dir, out)
-    return _answer_all(answering, tasks)
+    answering = Answering(config, model_dir, tokenizer_dir, tokenizer, out, shard)
+    if shard.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        described = {each.task.name: each.description for each in tasks}
+        write_descriptions(out, {name: entry for name, entry in described.items() if entry})
+        _write_result(answering, [], len(tasks))
+    _answer_all(answering, tasks, progress)
+    if shard.rank == 0:
+        summarize_families(tasks, out=out)
+    shard.wait()
+    return dict(read_json(out / "result.json"))
 
 
-def _answer_all(answering: Answering, tasks: list[LoadedTask]) -> dict[str, Any]:
-    results: list[TaskResult] = []
-    summary = _write_result(answering, results, len(tasks))
-    with _progress() as progress:
-        for loaded in tasks:
-            bar = progress.add_task(loaded.task.name, total=len(loaded.rows))
-            result = answering.finish(loaded, _bar_update(progress, bar))
-            results.append(result)
-            summary = _write_result(answering, results, len(tasks))
-            progress.console.print(
-                f"{loaded.task.name}: {result.scored.score:.2f} ({len(loaded.rows)} examples)",
-                highlight=False,
-            )
-    return summary
+def _answer_all(answering: Answering, tasks: list[LoadedTask], progress: "Progress") -> None:
+    bar = progress.add_task("evaluate", total=sum(len(loaded.rows) for loaded in tasks))
+    shard, results = answering.shard, list[TaskResult]()
+    begun = answering.begin(tasks)
+    for asked in begun:
+        progress.update(bar, description=f"evaluate {asked.loaded.task.name}")
+        answering.answer(asked, lambda done: progress.advance(bar, done))
+        if shard.is_alone:
+            _finish(answering, asked, results, num_tasks=len(tasks), progress=progress)
+    shard.wait()
+    if shard.rank == 0 and not shard.is_alone:
+        for asked in begun:
+            _finish(answering, asked, results, num_tasks=len(tasks), progress=progress)
 
 
-def _bar_update(progress: Progress, bar: TaskID) -> Callable[[int], None]:
-    return lambda done: progress.update(bar, completed=done)
+def _finish(
+    answering: Answering,
+    asked: Asked,
+    results: list[TaskResult],
+    *,
+    num_tasks: int,
+    progress: "Progress",
+) -> None:
+    """Scores a task, adds it to the results and writes those."""
+    result = answering.finish(asked)
+    results.append(result)
+    _write_result(answering, results, num_tasks)
+    line = (
+        f"{result.loaded.task.name}: {result.scored.score:.2f} ({len(result.loaded.rows)} examples)"
+    )
+    progress.console.print(line, highlight=False)
 
 
-def _write_result(
-    answering: Answering, results: list[TaskResult], num_tasks: int
-) -> dict[str, Any]:
+def _write_result(answering: Answering, results: Sequence[TaskResult], num_tasks: int) -> None:
     summary = summarize(
         results,
         num_tasks=num_tasks,
@@ -78,17 +96,3 @@ def _write_result(
         prompt_style=answering.config.evaluate.prompt_style,
     )
     write_json(answering.out / "result.json", summary)
-    return summary
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

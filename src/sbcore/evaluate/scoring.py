@@ -16,12 +16,20 @@ from sbcore.evaluate.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """One task's score in percent; ``buckets`` by length for the tasks of LongBench-E."""
+    """One task's score in percent; ``buckets`` by length for the tasks of LongBench-E.
+
+    ``example_scores`` are the metric's values, 0..1, in the order of the examples.
+    """
 
     task: Task
     score: float
-    num_examples: int
+    example_scores: tuple[float, ...]
     buckets: dict[str, float | None] | None
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that were scored."""
+        return len(self.example_scores)
 
 
 def score_rows(task: Task, rows: Sequence[PredictionRow], path: Path) -> TaskScore:
@@ -34,7 +42,7 @@ def score_rows(task: Task, rows: Sequence[PredictionRow], path: Path) -> TaskSco
     return TaskScore(
         task=task,
         score=percent(scores),
-        num_examples=len(rows),
+        example_scores=tuple(scores),
         buckets=_buckets(scores, rows) if balanced_examples(task.name) else None,
     )
 

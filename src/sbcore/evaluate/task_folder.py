@@ -4,7 +4,7 @@ LongBench: ``config/dataset2prompt.json``, ``config/dataset2maxlen.json``, rows 
 the folder itself as ``TASK.jsonl`` or ``TASK.jsonl.gz``. Described: ``tasks.json`` and the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import FILE, TaskDescription, read_descriptions
 from sbcore.evaluate.longbench import standard_name
-from sbcore.evaluate.rows import ExampleRow, find_rows_file, read_rows
+from sbcore.evaluate.rows import ExampleRow, read_rows
+from sbcore.evaluate.task_names import expand_names, rows_file
 from sbcore.evaluate.tasks import Task, find_task
 
 
@@ -20,7 +21,8 @@ from sbcore.evaluate.tasks import Task, find_task
 class LoadedTask:
     """A task with its prompt template and examples; ``chance`` is what guessing scores, percent.
 
-    ``num_available`` counts the examples in the file, of which ``rows`` are the first.
+    ``num_available`` counts the examples in the file, of which ``rows`` are the first;
+    ``description`` is the folder's own, None for a benchmark's task.
     """
 
     task: Task
@@ -29,36 +31,57 @@ class LoadedTask:
     path: Path
     num_available: int
     chance: float | None
+    description: TaskDescription | None
 
 
-def load_tasks(folder: Path, names: Sequence[str], *, max_examples: int) -> list[LoadedTask]:
-    """Returns the named tasks of a folder, each with its first ``max_examples`` examples.
+def load_tasks(
+    folders: Sequence[Path], names: Sequence[str], *, max_examples: int
+) -> list[LoadedTask]:
+    """Returns the named tasks, each with its first ``max_examples`` examples.
+
+    A task that several folders describe or hold comes from the first of them; groups of tasks may
+    be named too (see `sbcore.evaluate.task_names`).
 
     Raises:
-        SparseBalanceError: The folder, a task in it, its rows or its template are missing or wrong.
+        SparseBalanceError: A folder, a task in it, its rows or its template are missing or wrong.
     """
-    if not folder.is_dir():
-        raise SparseBalanceError(
-            f"{folder}: no such folder. give a LongBench folder or one with a {FILE}."
-        )
+    for folder in folders:
+        if not folder.is_dir():
+            raise SparseBalanceError(
+                f"{folder}: no such folder. give a LongBench folder or one with a {FILE}."
+            )
     if not names:
         raise SparseBalanceError(
             "evaluate.tasks = []: nothing to evaluate. name at least one task."
         )
-    described = read_descriptions(folder)
-    return [_load_task(folder, name, described, max_examples) for name in dict.fromkeys(names)]
+    described = {folder: read_descriptions(folder) for folder in folders}
+    merged = {name: entry for entries in described.values() for name, entry in entries.items()}
+    tasks = {name: entry.as_task(name) for name, entry in merged.items()}
+    loaded = []
+    for name in expand_names(names, merged, folders):
+        task = find_task(name, tasks, place=", ".join(map(str, folders)))
+        folder = _folder_of(name, described)
+        loaded.append(_load_task(folder, task, described[folder], max_examples))
+    return loaded
+
+
+def _folder_of(name: str, described: Mapping[Path, Mapping[str, TaskDescription]]) -> Path:
+    """Returns where a task is looked for: where it is described, else where its examples are."""
+    by_word = [folder for folder, entries in described.items() if name in entries]
+    by_rows = [folder for folder in described if rows_file(folder, name) is not None]
+    shipped = [folder for folder in described if (folder / "config").is_dir()]
+    return [*by_word, *by_rows, *shipped, *described][0]
 
 
 def _load_task(
-    folder: Path, name: str, described: dict[str, TaskDescription], max_examples: int
+    folder: Path, task: Task, described: Mapping[str, TaskDescription], max_examples: int
 ) -> LoadedTask:
-    tasks = {key: entry.as_task(key) for key, entry in described.items()}
-    task = find_task(name, tasks, place=str(folder))
-    if name in described:
-        template, chance = described[name].template, described[name].chance
+    if task.name in described:
+        entry = described[task.name]
+        task, template, chance = entry.as_task(task.name), entry.template, entry.chance
     else:
         task, template, chance = *_as_shipped(folder, task), None
-    path = _rows_path(folder, name)
+    path = _rows_path(folder, task.name)
     rows = read_rows(path, ExampleRow)
     return LoadedTask(
         task=task,
@@ -67,6 +90,7 @@ def _load_task(
         path=path,
         num_available=len(rows),
         chance=_chance_of_labels(task, rows) if chance is None else chance,
+        description=described.get(task.name),
     )
 
 
@@ -87,9 +111,8 @@ def _as_shipped(folder: Path, task: Task) -> tuple[Task, str]:
 
 
 def _rows_path(folder: Path, name: str) -> Path:
-    for place in (folder / "data", folder):
-        if (path := find_rows_file(place, name)) is not None:
-            return path
+    if (path := rows_file(folder, name)) is not None:
+        return path
     raise SparseBalanceError(
         f"{folder}: {name}: no {name}.jsonl or {name}.jsonl.gz in it or in its data/. "
         "add the file, or take the task out of evaluate.tasks."

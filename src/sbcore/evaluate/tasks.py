@@ -11,7 +11,10 @@ from pkgutil import resolve_name
 
 from sbcore.errors import SparseBalanceError, unknown_name
 
-FAMILIES = {"longbench": "sbcore.evaluate.longbench:TASKS"}
+FAMILIES = {
+    "longbench": "sbcore.evaluate.longbench:TASKS",
+    "longbench_v2": "sbcore.evaluate.longbench_v2:TASKS",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

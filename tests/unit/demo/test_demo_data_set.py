@@ -50,7 +50,7 @@ def test_the_prepared_samples_have_the_lengths_that_were_drawn(demo, tmp_path):
 
 
 def test_the_evaluator_reads_the_tasks(demo, demo_text):
-    loaded = load_tasks(demo / "tasks", list(TASKS), max_examples=100)
+    loaded = load_tasks([demo / "tasks"], list(TASKS), max_examples=100)
     assert [task.task.name for task in loaded] == list(TASKS)
     end = 1
     for task in loaded:

@@ -7,6 +7,8 @@ import pytest
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.reporting import EvaluateConfig
 from sbcore.config.stages import EvaluateStage
+from sbcore.evaluate.run import evaluate
+from sbcore.evaluate.shards import ALONE
 
 CHAT_TEMPLATE = "<s>[{{ messages[0].content }}]"
 
@@ -101,3 +103,18 @@ def make_config():
         )
 
     return make
+
+
+@pytest.fixture
+def ask(model_dir, tokenizer_dir):
+    """Evaluates the small model alone and in silence."""
+    from rich.progress import Progress
+
+    def run(config, task_dirs, out, **changes):
+        usual = {"model_dir": model_dir, "tokenizer_dir": tokenizer_dir, "shard": ALONE}
+        folders = task_dirs if isinstance(task_dirs, list) else [task_dirs]
+        progress = Progress(disable=True)
+        progress.console.quiet = True
+        return evaluate(config, **(usual | changes), task_dirs=folders, out=out, progress=progress)
+
+    return run

@@ -147,8 +147,10 @@ def test_values_in_running_text():
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_every_metric_is_within_zero_and_one_and_full_for_the_answer(metric):
-    answer = {"retrieval": "Paragraph 3", "retrieval_zh": "段落3", "count": "3"}.get(metric, "Food")
-    assert score(metric, answer, [answer], LABELS) == pytest.approx(1.0, abs=1e-6)
+    answers = {"retrieval": "Paragraph 3", "retrieval_zh": "段落3", "count": "3"}
+    answer = answers.get(metric, "Food" if metric != "multiple_choice" else "C")
+    prediction = answer if metric != "multiple_choice" else "The correct answer is (C)."
+    assert score(metric, prediction, [answer], LABELS) == pytest.approx(1.0, abs=1e-6)
     assert score(metric, "", [answer], LABELS) == 0.0
 
 

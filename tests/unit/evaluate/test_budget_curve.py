@@ -2,45 +2,49 @@
 
 import json
 
-import numpy as np
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
-from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.budget_curve import (
     at_budget,
     doubling_budgets,
     draw_curve,
     enough_top_k,
-    paired_interval,
     score_budgets,
 )
-from sbcore.evaluate.run import evaluate
 
 
 @pytest.fixture
-def folders(model_dir, tokenizer_dir, task_dir):
-    return {
-        "model_dir": model_dir,
-        "tokenizer_dir": tokenizer_dir,
-        "task_dir": task_dir,
-    }
+def start(model_dir, tokenizer_dir, task_dir):
+    def run(config, out):
+        return score_budgets(
+            config,
+            model_dir=model_dir,
+            tokenizer_dir=tokenizer_dir,
+            task_dirs=[task_dir],
+            out=out,
+            progress=Progress(console=Console(quiet=True), disable=True),
+        )
+
+    return run
 
 
 @pytest.fixture
-def curve(folders, make_config, tmp_path):
-    return score_budgets(make_config(kind="sparse"), **folders, out=tmp_path / "out", top_k=[8, 1])
+def curve(start, make_config, tmp_path):
+    return start(make_config(kind="sparse", curve_top_k=[8, 1]), tmp_path / "out")
 
 
 def predictions(folder):
     return (folder / "first.jsonl").read_bytes()
 
 
-def test_points_are_evaluations_at_their_budgets(curve, folders, make_config, tmp_path):
+def test_points_are_evaluations_at_their_budgets(curve, ask, task_dir, make_config, tmp_path):
     assert [point["top_k"] for point in curve["budgets"]] == [1, 8, None]
     assert [point["budget_tokens"] for point in curve["budgets"]] == [4, 32, None]
     for point, name in zip(curve["budgets"], ("top_k_1", "top_k_8", "full"), strict=True):
         config = at_budget(make_config(kind="sparse"), point["top_k"])
-        alone = evaluate(config, **folders, out=tmp_path / "alone" / name)
+        alone = ask(config, task_dir, tmp_path / "alone" / name)
         assert point["scores"] == alone["scores"]
         assert point["score_mean"] == alone["score_mean"]
         assert predictions(tmp_path / "out" / name) == predictions(tmp_path / "alone" / name)
@@ -62,16 +66,32 @@ def test_summary_says_what_it_rests_on(curve, tmp_path):
     assert (tmp_path / "out" / "budget_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_finished_points_are_kept(curve, folders, make_config, tmp_path, monkeypatch):
+def test_finished_points_are_kept(curve, start, make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("sbcore.evaluate.answering.load_generator", None)  # would fail if called
-    config = make_config(kind="sparse")
-    again = score_budgets(config, **folders, out=tmp_path / "out", top_k=[1, 8])
+    again = start(make_config(kind="sparse", curve_top_k=[1, 8]), tmp_path / "out")
     assert again == curve
 
 
-def test_dense_variants_have_no_trained_budget(folders, make_config, tmp_path):
-    found = score_budgets(make_config(max_examples=1), **folders, out=tmp_path, top_k=[1])
+def test_dense_variants_have_no_trained_budget(start, make_config, tmp_path):
+    found = start(make_config(max_examples=1, curve_top_k=[1]), tmp_path)
     assert found["trained_top_k"] is None
+
+
+def test_budgets_follow_the_longest_prompt(start, make_config, tmp_path):
+    found = start(make_config(max_examples=2), tmp_path)  # 15 tokens, blocks of 4
+    assert [point["top_k"] for point in found["budgets"]] == [1, 2, None]
+
+
+def test_table_has_a_row_for_each_budget_and_task(curve, tmp_path):
+    lines = (tmp_path / "out/budget_curve.csv").read_text().splitlines()
+    assert lines[0] == "top_k,budget_tokens,task,num_examples,score,low,high"
+    assert [line.split(",")[:4] for line in lines[1:]] == [
+        [top_k, tokens, task, count]
+        for top_k, tokens in (("1", "4"), ("8", "32"), ("full", ""))
+        for task, count in (("first", "5"), ("second", "3"))
+    ]
+    scores = [str(point["scores"]["first"]) for point in curve["budgets"]]
+    assert [line.split(",")[4] for line in lines[1::2]] == scores
 
 
 def test_budgets_double_up_to_the_prompt():
@@ -80,30 +100,11 @@ def test_budgets_double_up_to_the_prompt():
     assert doubling_budgets(100, block_size=512) == [1]
 
 
-@pytest.mark.parametrize("top_k", [[], [0, 1]])
-def test_budgets_that_are_none(folders, make_config, tmp_path, top_k):
-    with pytest.raises(SparseBalanceError, match="top_k"):
-        score_budgets(make_config(), **folders, out=tmp_path / "out", top_k=top_k)
-    assert not (tmp_path / "out").exists()
-
-
 def test_differences_are_paired(curve):
     one, eight, full = (point["difference_to_full"]["first"] for point in curve["budgets"])
     assert eight == full == [0, 0]
     assert one[0] <= one[1]
     assert curve["enough_top_k"]["first"] in (1, 8)
-
-
-def test_intervals_by_bootstrap():
-    rng = np.random.default_rng(1)
-    full = rng.integers(0, 2, 400) * 100.0
-    worse = np.where(rng.random(400) < 0.2, 0.0, full)  # loses about every fifth right answer
-    low, high = paired_interval(worse, full)
-    mean, error = (worse - full).mean(), (worse - full).std() / 20
-    assert low == pytest.approx(mean - 1.96 * error, abs=0.5)
-    assert high == pytest.approx(mean + 1.96 * error, abs=0.5)
-    assert high < 0
-    assert paired_interval(full, full) == [0, 0]
 
 
 def test_enough_is_where_all_larger_budgets_keep_up():

@@ -7,35 +7,37 @@ import pytest
 import torch
 
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate import answering
-from sbcore.evaluate.generate import end_tokens, equal_length_batches
+from sbcore.evaluate.generate import Generator, end_tokens
 from sbcore.evaluate.loading import load_generator
 from sbcore.evaluate.longbench import STANDARD
-from sbcore.evaluate.prompts import Prompt, encode_prompt
-from sbcore.evaluate.run import evaluate
+from sbcore.evaluate.prompts import encode_prompt
 from sbcore.evaluate.scores import score_predictions
 
 FILES = ("first.jsonl", "second.jsonl", "result.json")
 
 
 @pytest.fixture
-def start(model_dir, tokenizer_dir, task_dir):
+def start(ask, task_dir):
     def run(config, out, **changes):
-        folders = {"model_dir": model_dir, "tokenizer_dir": tokenizer_dir, "task_dir": task_dir}
-        return evaluate(config, **(folders | changes), out=out)
+        return ask(config, task_dir, out, **changes)
 
     return run
 
 
 @pytest.fixture
-def generate(model_dir, tokenizer, make_config):
-    generator = load_generator(make_config(), model_dir=model_dir, tokenizer=tokenizer)
+def generator(model_dir, tokenizer, make_config):
+    return load_generator(
+        make_config(), model_dir=model_dir, tokenizer=tokenizer, device=torch.device("cpu")
+    )
 
+
+@pytest.fixture
+def generate(generator, tokenizer):
     def run(texts, task):
         prompts = [encode_prompt(tokenizer, t, chat=False, max_prompt_tokens=99) for t in texts]
         return generator.answer(prompts, task)
 
-    generator.model.generation_config.eos_token_id = None
+    generator.packed.model.generation_config.eos_token_id = None
     return run
 
 
@@ -71,25 +73,24 @@ def test_generation_takes_the_largest_logit(generate, model_dir, tokenizer):
     assert generate(texts[:1], task_of(5)) == expected[:1]
 
 
-def test_generation_ends_after_an_end_token(model_dir, tokenizer, make_config):
+def test_generation_ends_after_an_end_token(generator, model_dir, tokenizer):
     second = greedy_by_hand(model_dir, tokenizer, "some words", 2)
-    generator = load_generator(make_config(), model_dir=model_dir, tokenizer=tokenizer)
     prompt = encode_prompt(tokenizer, "some words", chat=False, max_prompt_tokens=99)
-    generator.model.generation_config.eos_token_id = second[1:]
+    generator.packed.model.generation_config.eos_token_id = second[1:]
     assert generator.answer([prompt], task_of(5)) == [tokenizer.decode(second)]
 
 
-def test_newline_ends_a_dialogue_summary_but_not_at_once(model_dir, tokenizer, make_config):
-    generator = load_generator(make_config(), model_dir=model_dir, tokenizer=tokenizer)
+def test_newline_ends_a_dialogue_summary_but_not_at_once(generator, tokenizer):
+    model = generator.packed.model
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1]
     with torch.no_grad():  # every next token is a line's end
-        generator.model.lm_head.weight.zero_()
-        generator.model.lm_head.weight[newline] = 0.0
-        generator.model.model.norm.weight.fill_(1.0)
-    generator.model.lm_head.bias = torch.nn.Parameter(torch.zeros(258))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[newline] = 0.0
+        model.model.norm.weight.fill_(1.0)
+    model.lm_head.bias = torch.nn.Parameter(torch.zeros(258))
     with torch.no_grad():
-        generator.model.lm_head.bias[newline] = 2.0
-        generator.model.lm_head.bias[ord("x")] = 1.0
+        model.lm_head.bias[newline] = 2.0
+        model.lm_head.bias[ord("x")] = 1.0
     prompt = encode_prompt(tokenizer, "words", chat=False, max_prompt_tokens=99)
     free = generator.answer([prompt], task_of(4))
     stopped = generator.answer([prompt], task_of(4, stop_at_newline=True))
@@ -102,11 +103,6 @@ def test_end_tokens_are_the_models_and_the_tokenizers(tokenizer):
     assert end_tokens([7, 1], tokenizer) == [7, 1]
     assert end_tokens(7, tokenizer) == [7, 1]
     assert end_tokens(None, tokenizer) == [1]
-
-
-def test_batches_have_one_length_each():
-    prompts = [Prompt([0] * length, False) for length in (3, 5, 3, 3, 5)]
-    assert equal_length_batches(prompts, batch_size=2) == [[0, 2], [3], [1, 4]]
 
 
 def test_result_and_predictions(start, make_config, tmp_path):
@@ -160,7 +156,7 @@ def counted(monkeypatch):
         batches = 0
         limit = None
 
-    original = answering.Generator.answer
+    original = Generator.answer
 
     def answer(self, prompts, task):
         if Count.batches == Count.limit:
@@ -169,21 +165,21 @@ def counted(monkeypatch):
         Count.prompts += len(prompts)
         return original(self, prompts, task)
 
-    monkeypatch.setattr(answering.Generator, "answer", answer)
+    monkeypatch.setattr(Generator, "answer", answer)
     return Count
 
 
 def test_killed_run_goes_on_where_it_was(start, make_config, tmp_path, counted):
-    start(make_config(), tmp_path / "whole")
+    start(make_config(batch_size=1), tmp_path / "whole")
     counted.prompts, counted.batches, counted.limit = 0, 0, 2
     with pytest.raises(Killed):
-        start(make_config(), tmp_path / "out")
+        start(make_config(batch_size=1), tmp_path / "out")
     assert json.loads((tmp_path / "out/result.json").read_text())["partial"] is True
     assert not (tmp_path / "out/first.jsonl").exists()
     with (tmp_path / "out/first.jsonl.partial").open("a") as file:
         file.write('{"index": 4, "pr')  # a torn line
     counted.limit = None
-    start(make_config(), tmp_path / "out")
+    start(make_config(batch_size=1), tmp_path / "out")
     assert counted.prompts == 8
     assert contents(tmp_path / "whole") == contents(tmp_path / "out")
 
@@ -191,13 +187,14 @@ def test_killed_run_goes_on_where_it_was(start, make_config, tmp_path, counted):
 def test_partial_result_keeps_the_finished_tasks(start, make_config, tmp_path, counted):
     counted.limit = 6
     with pytest.raises(Killed):
-        start(make_config(), tmp_path / "out")
+        start(make_config(batch_size=1), tmp_path / "out")
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert (list(result["scores"]), result["partial"]) == (["first"], True)
 
 
 def test_finished_run_generates_nothing_again(start, make_config, tmp_path, counted):
     first = start(make_config(), tmp_path / "out")
+    assert counted.prompts == 8
     counted.prompts = 0
     assert start(make_config(), tmp_path / "out") == first
     assert counted.prompts == 0

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.longbench_v2 import chosen, make_longbench_v2, score_longbench_v2
+from sbcore.evaluate.longbench_v2 import make_longbench_v2, score_longbench_v2
+from sbcore.evaluate.multiple_choice import chosen
 from sbcore.evaluate.predictions import row_of
 from sbcore.evaluate.prompts import fill_template
-from sbcore.evaluate.result import score_rows
 from sbcore.evaluate.rows import PredictionRow
+from sbcore.evaluate.scores import score_predictions
+from sbcore.evaluate.scoring import score_rows
 from sbcore.evaluate.task_folder import load_tasks
 
 TEMPLATE = "Text {1}:\n$DOC$\n\nQuestion: $Q$\n(A) $C_A$\n(B) $C_B$\n(C) $C_C$\n(D) $C_D$\nGo {}:\n"
@@ -54,7 +56,7 @@ def source(tmp_path):
 @pytest.fixture
 def loaded(source, tmp_path):
     names = make_longbench_v2(tmp_path / "tasks", source=source)
-    return load_tasks(tmp_path / "tasks", names, max_examples=99)[0]
+    return load_tasks([tmp_path / "tasks"], names, max_examples=99)[0]
 
 
 @pytest.fixture
@@ -64,9 +66,7 @@ def score(loaded, tmp_path):
         (tmp_path / "eval").mkdir()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / "eval" / "longbench_v2.jsonl").write_text(lines)
-        return score_longbench_v2(
-            tmp_path / "tasks", prediction_dir=tmp_path / "eval", out=tmp_path / "eval"
-        )
+        return score_longbench_v2([loaded], prediction_dir=tmp_path / "eval", out=tmp_path / "eval")
 
     return run
 
@@ -140,12 +140,24 @@ def test_groups_without_examples_have_no_score(score):
     )
 
 
-def test_substring_score_agrees_on_plain_answers(loaded):
+def test_scores_are_the_benchmarks_own(loaded, score, tmp_path):
+    texts = [f"The correct answer is ({letter})." for letter in "ABCA"]
     rows = [
-        PredictionRow.model_validate(row_of(f"The correct answer is ({letter}).", row))
-        for letter, row in zip("ABCA", loaded.rows, strict=True)
+        PredictionRow.model_validate(row_of(text, row))
+        for text, row in zip(texts, loaded.rows, strict=True)
     ]
     assert score_rows(loaded.task, rows, loaded.path).score == 75
+    score(texts)
+    found = score_predictions(tmp_path / "eval")  # no tasks.json beside them
+    assert found.scores == {"longbench_v2": 75}
+    assert found.notices == ["longbench_v2: 4 rows, the task has 503: partial."]
+
+
+def test_evaluation_leaves_the_groups(loaded, make_config, ask, tmp_path):
+    result = ask(make_config(tasks=["longbench_v2"]), tmp_path / "tasks", tmp_path / "eval")
+    found = json.loads((tmp_path / "eval/longbench_v2.json").read_text())
+    assert found["overall"] == result["scores"]["longbench_v2"]
+    assert (found["num_examples"], found["num_unanswered"]) == (4, 4)
 
 
 def test_bad_folders(source, tmp_path):

@@ -14,7 +14,6 @@ from sbcore.evaluate.niah.make import make_niah
 from sbcore.evaluate.niah.needle import ACCESS_CODE, Needle, depth_grid, hide
 from sbcore.evaluate.predictions import row_of
 from sbcore.evaluate.prompts import fill_template
-from sbcore.evaluate.run import evaluate
 from sbcore.evaluate.task_folder import load_tasks
 
 DEPTHS = [0.0, 25.0, 50.0, 75.0, 100.0]
@@ -40,7 +39,7 @@ def make(tokenizer_dir, tmp_path):
 
 
 def tasks_of(folder, lengths=LENGTHS):
-    return load_tasks(folder, [f"niah_{length}" for length in lengths], max_examples=99)
+    return load_tasks([folder], [f"niah_{length}" for length in lengths], max_examples=99)
 
 
 def test_examples_fit_and_hold_their_fact(make, tokenizer):
@@ -182,7 +181,7 @@ def predict(tmp_path):
 def test_scores_by_length_and_depth(make, predict, tmp_path):
     folder = make()
     eval_dir = predict(folder, lambda row: row.depth_percent == 25 or row.max_seq_length == 900)
-    found = score_niah(folder, prediction_dir=eval_dir, out=tmp_path / "out")
+    found = score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
     assert found == json.loads((tmp_path / "out/niah.json").read_text())
     assert found["lengths"] == LENGTHS
     assert found["depths_percent"] == DEPTHS
@@ -195,7 +194,7 @@ def test_scores_by_length_and_depth(make, predict, tmp_path):
 def test_partly_answered_grids_show_gaps(make, predict, tmp_path):
     folder = make()
     eval_dir = predict(folder, lambda _: True, limit=3)
-    found = score_niah(folder, prediction_dir=eval_dir, out=tmp_path / "out")
+    found = score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
     assert found["scores"] == [[100, 100]] * 3 + [[None, None]] * 2
     assert found["score_mean"] == 100
 
@@ -204,12 +203,10 @@ def test_predictions_of_other_examples(make, predict, tmp_path):
     eval_dir = predict(make("one"), lambda _: True)
     other = make("two", seed=9)
     with pytest.raises(SparseBalanceError, match="made from other examples"):
-        score_niah(other, prediction_dir=eval_dir, out=tmp_path / "out")
+        score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
     (eval_dir / "niah_900.jsonl").unlink()
     with pytest.raises(SparseBalanceError, match=r"niah_900\.jsonl: missing"):
-        score_niah(other, prediction_dir=eval_dir, out=tmp_path / "out")
-    with pytest.raises(SparseBalanceError, match="no niah task"):
-        score_niah(tmp_path, prediction_dir=eval_dir, out=tmp_path / "out")
+        score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
 
 
 def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
@@ -218,21 +215,27 @@ def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
     result = {"num_truncated": {"niah_2000": 10}, "truncation_tokens": 1000}
     (eval_dir / "result.json").write_text(json.dumps(result))
     with pytest.raises(SparseBalanceError, match="niah_2000: 10 prompts lost their middle"):
-        score_niah(folder, prediction_dir=eval_dir, out=tmp_path / "out")
+        score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_dir, tmp_path):
+def test_evaluation_leaves_the_grid(make, make_config, ask, tmp_path):
     folder = make(lengths=[900], max_new_tokens=4)
-    evaluate(
-        make_config(tasks=["niah_900"], prompt_style="plain"),
-        model_dir=model_dir,
-        tokenizer_dir=tokenizer_dir,
-        task_dir=folder,
-        out=tmp_path / "eval",
-    )
-    found = score_niah(folder, prediction_dir=tmp_path / "eval", out=tmp_path / "eval")
+    ask(make_config(tasks=["niah"], prompt_style="plain"), folder, tmp_path / "eval")
+    found = json.loads((tmp_path / "eval/niah.json").read_text())
     assert found["num_examples"] == [[2]] * 5
+    assert (tmp_path / "eval/niah.png").is_file()
+
+
+def test_limits_that_would_cut_the_fact_out_are_refused(make, make_config, ask, tmp_path):
+    config = make_config(tasks=["niah"], max_prompt_tokens=1999)
+    with pytest.raises(SparseBalanceError) as caught:
+        ask(config, make(), tmp_path / "eval")
+    assert str(caught.value) == (
+        "evaluate.max_prompt_tokens = 1999: niah_2000 has prompts of 2000 tokens, whose middle "
+        "would go. raise it to 2000 or leave the task out."
+    )
+    assert not (tmp_path / "eval").exists()
 
 
 def test_large_grids_bear_no_numbers():

@@ -13,11 +13,10 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.niah.fitting import PromptFitter
 from sbcore.evaluate.niah.words import ADJECTIVES, NOUNS, NUM_PAIRS, pair
 from sbcore.evaluate.prompts import fill_template
-from sbcore.evaluate.ruler.averages import ruler_scores, write_ruler_scores
+from sbcore.evaluate.ruler.averages import ruler_scores
 from sbcore.evaluate.ruler.make import MADE, make_ruler
 from sbcore.evaluate.ruler.official import import_ruler
 from sbcore.evaluate.ruler.tasks import TASKS, split_name
-from sbcore.evaluate.run import evaluate
 from sbcore.evaluate.scores import score_predictions
 from sbcore.evaluate.scoring import score_rows
 from sbcore.evaluate.task_folder import load_tasks
@@ -67,7 +66,7 @@ def made(tokenizer_dir, tmp_path_factory):
         haystack="prose",
         seed=5,
     )
-    loaded = load_tasks(out, sized, max_examples=99)
+    loaded = load_tasks([out], sized, max_examples=99)
     return dict(zip(MADE, loaded, strict=True))
 
 
@@ -286,34 +285,16 @@ def test_incomplete_tables_have_no_mean():
     assert found.lengths is found.average is found.weighted_average_increasing is None
 
 
-def test_scores_beside_a_result(tmp_path):
-    path = tmp_path / "result.json"
-    result = {"scores": {"ruler_vt_4096": 50.0}, "num_truncated": {"ruler_vt_4096": 0}}
-    path.write_text(json.dumps(result))
-    write_ruler_scores(tmp_path)
-    assert json.loads((tmp_path / "ruler.json").read_text())["average"] == 50.0
-    result |= {"num_truncated": {"ruler_vt_4096": 7}, "truncation_tokens": 512}
-    path.write_text(json.dumps(result))
-    with pytest.raises(SparseBalanceError, match=r"7 prompts lost their middle at .* = 512"):
-        write_ruler_scores(tmp_path)
-    path.write_text(json.dumps({"scores": {"qasper": 50.0}}))
-    with pytest.raises(SparseBalanceError, match="no RULER task"):
-        write_ruler_scores(tmp_path)
-
-
-def test_evaluation_reads_what_was_made(make, make_config, model_dir, tokenizer_dir, tmp_path):
+def test_evaluation_leaves_the_averages(make, make_config, ask, tmp_path):
     names = [f"niah_single_1_{LENGTH}", f"ruler_vt_{LENGTH}"]
-    result = evaluate(
-        make_config(tasks=names, max_examples=1),
-        model_dir=model_dir,
-        tokenizer_dir=tokenizer_dir,
-        task_dir=make(),
-        out=tmp_path / "eval",
-    )
+    config = make_config(tasks=["niah_single_1", "ruler_vt"], max_examples=1)
+    result = ask(config, make(), tmp_path / "eval")
     assert list(result["scores"]) == names
     assert result["num_truncated"] == dict.fromkeys(names, 0)
     assert score_predictions(tmp_path / "eval").scores == result["scores"]
-    assert list(write_ruler_scores(tmp_path / "eval").tasks) == ["niah_single_1", "ruler_vt"]
+    found = json.loads((tmp_path / "eval/ruler.json").read_text())
+    assert list(found["tasks"]) == ["niah_single_1", "ruler_vt"]
+    assert found["average"] == result["score_mean"]
 
 
 def official_file(path, **changes):
@@ -328,7 +309,7 @@ def test_official_files_keep_their_prompts(tmp_path):
     official_file(tmp_path / "8k/niah_multikey_1.jsonl")
     names = import_ruler(tmp_path / "out", folders={4096: tmp_path / "4k", 8192: tmp_path / "8k"})
     assert names == ["ruler_vt_4096", "ruler_qa_squad_4096", "niah_multikey_1_8192"]
-    loaded = load_tasks(tmp_path / "out", names, max_examples=9)
+    loaded = load_tasks([tmp_path / "out"], names, max_examples=9)
     prompts = [fill_template(task.template, task.rows[0], place="here") for task in loaded]
     assert prompts == ["Text {with} braces. Answer:", "Text {with} braces.", "Text {with} braces."]
     assert [task.task.metric for task in loaded] == ["match_all", "match_part", "match_all"]

@@ -30,7 +30,7 @@ def test_prompts_of_real_data_are_byte_identical_to_plain_formatting(real_data):
     folder = real_data / "longbench"
     templates = json.loads((folder / "config/dataset2prompt.json").read_text())
     num_compared = 0
-    for loaded in load_tasks(folder, [task.name for task in STANDARD], max_examples=500):
+    for loaded in load_tasks([folder], [task.name for task in STANDARD], max_examples=500):
         name = loaded.task.name
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
@@ -42,7 +42,7 @@ def test_prompts_of_real_data_are_byte_identical_to_plain_formatting(real_data):
 
 
 def test_folder_as_shipped(longbench):
-    (loaded,) = load_tasks(longbench, ["qasper", "qasper"], max_examples=1)
+    (loaded,) = load_tasks([longbench], ["qasper", "qasper"], max_examples=1)
     assert (loaded.task.max_new_tokens, loaded.template) == (7, "Read {context} .\n{input}")
     assert (len(loaded.rows), loaded.num_available) == (1, 2)
     assert loaded.chance is None
@@ -52,18 +52,18 @@ def test_rows_may_lie_in_the_folder_itself_and_be_compressed(longbench):
     rows = (longbench / "data/qasper.jsonl").read_bytes()
     (longbench / "data/qasper.jsonl").unlink()
     (longbench / "qasper.jsonl.gz").write_bytes(gzip.compress(rows))
-    assert load_tasks(longbench, ["qasper"], max_examples=9)[0].num_available == 2
+    assert load_tasks([longbench], ["qasper"], max_examples=9)[0].num_available == 2
 
 
 def test_length_balanced_set_shares_the_prompt(longbench):
     (longbench / "data/qasper.jsonl").rename(longbench / "data/qasper_e.jsonl")
-    (loaded,) = load_tasks(longbench, ["qasper_e"], max_examples=9)
+    (loaded,) = load_tasks([longbench], ["qasper_e"], max_examples=9)
     assert (loaded.task.name, loaded.task.max_new_tokens) == ("qasper_e", 7)
     assert loaded.template == "Read {context} .\n{input}"
 
 
 def test_chance_of_a_label_task_is_one_of_its_labels(real_data):
-    (loaded,) = load_tasks(real_data / "longbench", ["trec"], max_examples=9)
+    (loaded,) = load_tasks([real_data / "longbench"], ["trec"], max_examples=9)
     assert loaded.chance == pytest.approx(100 / 50)
 
 
@@ -85,18 +85,18 @@ def test_chance_of_a_label_task_is_one_of_its_labels(real_data):
 def test_incomplete_folders(longbench, change, wrong):
     change(longbench)
     with pytest.raises(SparseBalanceError, match=wrong):
-        load_tasks(longbench, ["qasper"], max_examples=9)
+        load_tasks([longbench], ["qasper"], max_examples=9)
 
 
 def test_folder_of_neither_kind(tmp_path):
     with pytest.raises(SparseBalanceError, match="no config/ in it"):
-        load_tasks(tmp_path, ["qasper"], max_examples=9)
+        load_tasks([tmp_path], ["qasper"], max_examples=9)
     with pytest.raises(SparseBalanceError, match="no such folder"):
-        load_tasks(tmp_path / "nowhere", ["qasper"], max_examples=9)
+        load_tasks([tmp_path / "nowhere"], ["qasper"], max_examples=9)
     with pytest.raises(SparseBalanceError, match="Did you mean 'qasper'"):
-        load_tasks(tmp_path, ["quasper"], max_examples=9)
+        load_tasks([tmp_path], ["quasper"], max_examples=9)
     with pytest.raises(SparseBalanceError, match="nothing to evaluate"):
-        load_tasks(tmp_path, [], max_examples=9)
+        load_tasks([tmp_path], [], max_examples=9)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_folder_of_neither_kind(tmp_path):
 def test_wrong_descriptions(task_dir, entry, wrong):
     (task_dir / "tasks.json").write_text(f'{{"first": {entry}}}')
     with pytest.raises(SparseBalanceError, match=wrong) as caught:
-        load_tasks(task_dir, ["first"], max_examples=9)
+        load_tasks([task_dir], ["first"], max_examples=9)
     assert str(caught.value).startswith(f"{task_dir}/tasks.json: ")
 
 

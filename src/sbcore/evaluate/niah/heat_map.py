@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sbcore.artifacts import replace_when_done, write_json
-from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.descriptions import FILE, read_descriptions
 from sbcore.evaluate.metrics import find_metric
-from sbcore.evaluate.niah.folder import read_pairs, refuse_truncated
+from sbcore.evaluate.pairs import read_pairs, refuse_truncated
 from sbcore.evaluate.rows import ExampleRow
 from sbcore.evaluate.scoring import percent
+from sbcore.evaluate.task_folder import LoadedTask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,17 +37,18 @@ class Grid:
     num_examples: list[list[int]]
 
 
-def score_niah(task_dir: Path, *, prediction_dir: Path, out: Path) -> dict[str, Any]:
+def score_niah(tasks: Sequence[LoadedTask], *, prediction_dir: Path, out: Path) -> dict[str, Any]:
     """Writes ``niah.json`` and ``niah.png`` to ``out``, returns the content of the former.
 
-    ``task_dir`` is what `make_niah` wrote, ``prediction_dir`` what evaluation wrote for it; a task
-    whose predictions stop early (``evaluate.max_examples``) is scored as far as they go.
+    ``tasks`` are those of `make_niah`, one per length, ``prediction_dir`` what evaluation wrote; a
+    task whose predictions stop early (``evaluate.max_examples``) is scored as far as they go.
 
     Raises:
         SparseBalanceError: A file is missing or wrong, predictions belong to other examples, or
             their prompts were truncated.
     """
-    grid = _grid(_example_scores(task_dir, prediction_dir))
+    refuse_truncated(prediction_dir, tasks)
+    grid = _grid(_example_scores(tasks, prediction_dir))
     summary = {
         "lengths": grid.lengths,
         "depths_percent": grid.depths_percent,
@@ -101,18 +101,13 @@ def _is_written(grid: Grid) -> bool:
     return len(grid.lengths) * len(grid.depths_percent) <= _MOST_WRITTEN_CELLS
 
 
-def _example_scores(task_dir: Path, prediction_dir: Path) -> dict[tuple[float, int], list[float]]:
-    tasks = {k: v for k, v in read_descriptions(task_dir).items() if v.category == "niah"}
-    if not tasks:
-        raise SparseBalanceError(
-            f"{task_dir / FILE}: no niah task in it. give the folder that make_niah wrote."
-        )
-    refuse_truncated(prediction_dir, tasks)
+def _example_scores(
+    tasks: Sequence[LoadedTask], prediction_dir: Path
+) -> dict[tuple[float, int], list[float]]:
     cells: dict[tuple[float, int], list[float]] = {}
-    for name, description in tasks.items():
-        metric = find_metric(description.metric, place=f"{task_dir / FILE}: {name}")
-        pairs = read_pairs(name, NiahRow, task_dir=task_dir, prediction_dir=prediction_dir)
-        for example, predicted in pairs:
+    for loaded in tasks:
+        metric = find_metric(loaded.task.metric, place=str(loaded.path))
+        for example, predicted in read_pairs(loaded, NiahRow, prediction_dir=prediction_dir):
             cell = cells.setdefault((example.depth_percent, example.max_seq_length), [])
             if predicted is not None:
                 cell.append(metric(predicted.pred, predicted.answers, ()))

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sbcore.artifacts import read_json, write_json
-from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.niah.folder import refuse_truncated
+from sbcore.evaluate.pairs import refuse_truncated
 from sbcore.evaluate.ruler.tasks import split_name
+from sbcore.evaluate.task_folder import LoadedTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,16 @@ def ruler_scores(scores: Mapping[str, float]) -> RulerScores:
     )
 
 
-def write_ruler_scores(eval_dir: Path) -> RulerScores:
-    """Writes ``ruler.json`` beside the ``result.json`` of an evaluation, returns its content.
+def score_ruler(tasks: Sequence[LoadedTask], *, prediction_dir: Path, out: Path) -> dict[str, Any]:
+    """Writes ``ruler.json`` to ``out`` from the ``result.json`` of an evaluation, returns it.
 
     Raises:
-        SparseBalanceError: There is no result, no task of RULER in it, or its prompts were
-            truncated.
+        SparseBalanceError: There is no result, or prompts of these tasks were truncated.
     """
-    path = eval_dir / "result.json"
-    result = read_json(path)
-    summary = ruler_scores(result["scores"])
-    if not summary.tasks:
-        raise SparseBalanceError(f"{path}: no RULER task in it. evaluate a folder of make_ruler.")
-    refuse_truncated(eval_dir, filter(split_name, result["scores"]))
-    write_json(eval_dir / "ruler.json", asdict(summary))
+    refuse_truncated(prediction_dir, tasks)
+    scores = read_json(prediction_dir / "result.json")["scores"]
+    summary = asdict(ruler_scores({each.task.name: scores[each.task.name] for each in tasks}))
+    write_json(out / "ruler.json", summary)
     return summary
 
 

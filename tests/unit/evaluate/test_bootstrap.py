@@ -1,0 +1,60 @@
+"""Intervals of paired differences: against theory, and for what they must never do."""
+
+import numpy as np
+import pytest
+
+from sbcore.evaluate.bootstrap import paired_difference
+
+
+def test_interval_of_one_task_is_that_of_theory():
+    rng = np.random.default_rng(1)
+    full = rng.integers(0, 2, 400) * 100.0
+    worse = np.where(rng.random(400) < 0.2, 0.0, full)  # loses about every fifth right answer
+    found = paired_difference({"a": worse}, {"a": full})
+    mean, error = (worse - full).mean(), (worse - full).std() / 20
+    assert found.mean == pytest.approx(mean, abs=0.005)
+    assert found.low == pytest.approx(mean - 1.96 * error, abs=0.5)
+    assert found.high == pytest.approx(mean + 1.96 * error, abs=0.5)
+    assert found.is_distinguishable
+    assert found.num_examples == 400
+
+
+def test_equal_scores_do_not_differ():
+    scores = {"a": [0.0, 100.0, 50.0], "b": [1.0]}
+    found = paired_difference(scores, scores)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+    assert not found.is_distinguishable
+
+
+def test_tasks_weigh_alike_however_many_examples_they_have():
+    found = paired_difference(
+        {"a": [100.0] * 300, "b": [0.0] * 3}, {"a": [0.0] * 300, "b": [0.0] * 3}
+    )
+    assert (found.mean, found.low, found.high) == (50, 50, 50)
+
+
+def test_pairing_tells_apart_what_spread_would_hide():
+    rng = np.random.default_rng(2)
+    others = rng.random(200) * 100
+    scores = others + 1 + rng.normal(0, 2, 200)  # 1 point better in a spread of 29
+    assert paired_difference({"a": scores}, {"a": others}).low > 0
+    shuffled = rng.permutation(others)
+    assert not paired_difference({"a": scores}, {"a": shuffled}).is_distinguishable
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(200):
+        values = rng.normal(0.5, 1, 60)
+        found = paired_difference({"a": values}, {"a": np.zeros(60)})
+        held += found.low <= 0.5 <= found.high
+    assert 180 <= held <= 199
+
+
+def test_many_examples_are_drawn_in_parts(monkeypatch):
+    values = {"a": np.random.default_rng(4).random(50)}
+    zeros = {"a": np.zeros(50)}
+    whole = paired_difference(values, zeros)
+    monkeypatch.setattr("sbcore.evaluate.bootstrap._LARGEST_DRAW", 333)
+    assert paired_difference(values, zeros) == whole

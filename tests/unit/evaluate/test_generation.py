@@ -1,0 +1,143 @@
+"""Generation in packs: what a prompt is answered does not depend on its neighbours."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sbcore.evaluate.batches import make_batches
+from sbcore.evaluate.generate import RepetitionPenalty
+from sbcore.evaluate.loading import load_generator
+from sbcore.evaluate.longbench import STANDARD
+from sbcore.evaluate.prompts import Prompt
+
+TASK = replace(STANDARD[0], max_new_tokens=12)
+LENGTHS = (1, 4, 5, 17, 17, 33, 64)  # one token, whole blocks, one more, equal ones
+
+
+@pytest.fixture
+def prompts():
+    rng = torch.Generator().manual_seed(5)
+    draw = [torch.randint(2, 258, (length,), generator=rng).tolist() for length in LENGTHS]
+    return [Prompt(ids, False) for ids in draw]
+
+
+@pytest.fixture
+def make_generator(model_dir, tokenizer, make_config):
+    def make(kind, **settings):
+        generator = load_generator(
+            make_config(kind=kind),
+            model_dir=model_dir,
+            tokenizer=tokenizer,
+            device=torch.device("cpu"),
+        )
+        for key, value in settings.items():
+            setattr(generator.packed.model.generation_config, key, value)
+        return generator
+
+    return make
+
+
+@pytest.fixture
+def by_library(model_dir):
+    """Ids that transformers' own greedy search gives for one prompt, dense attention."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_dir, attn_implementation="eager")
+
+    def run(ids, num_tokens, **settings):
+        found = model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            do_sample=False,
+            max_new_tokens=num_tokens,
+            min_new_tokens=num_tokens,
+            use_cache=True,
+            pad_token_id=0,
+            **settings,
+        )
+        return found[0, len(ids) :].tolist()
+
+    return run
+
+
+def new_ids(generator, prompts, num_tokens=12):
+    task = replace(TASK, max_new_tokens=num_tokens)
+    with torch.inference_mode():
+        return generator._generate([prompt.ids for prompt in prompts], task, []).tolist()
+
+
+def test_packed_prompts_are_answered_as_by_the_library(make_generator, by_library, prompts):
+    found = new_ids(make_generator("dense"), prompts)
+    assert found == [by_library(prompt.ids, 12) for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_neighbours_change_nothing(make_generator, prompts, kind):
+    generator = make_generator(kind)
+    alone = [new_ids(generator, [prompt])[0] for prompt in prompts]
+    assert new_ids(generator, prompts) == alone
+    assert new_ids(generator, prompts[::-1]) == alone[::-1]
+
+
+def test_the_budget_reads_prompts(make_generator, prompts):
+    dense, sparse = (new_ids(make_generator(kind), prompts) for kind in ("dense", "sparse"))
+    assert sparse[:3] == dense[:3]  # two blocks of four hold them
+    assert sparse != dense
+
+
+def test_repetition_penalty_is_the_librarys(make_generator, by_library, prompts):
+    generator = make_generator("dense", repetition_penalty=1.7)
+    found = new_ids(generator, prompts)
+    assert found == [by_library(prompt.ids, 12, repetition_penalty=1.7) for prompt in prompts]
+    assert found != new_ids(make_generator("dense"), prompts)
+
+
+def test_penalised_logits():
+    prompts = [[0], [1, 1]]
+    penalty = RepetitionPenalty.of_prompts(
+        prompts, factor=2.0, vocab_size=3, device=torch.device("cpu")
+    )
+    logits = torch.tensor([[3.0, 2.0, 1.0], [-2.0, -1.5, -2.9]])
+    assert penalty.choose(logits).tolist() == [1, 0]
+    assert penalty.seen.tolist() == [[True, True, False], [True, True, False]]
+
+
+def test_rows_that_end_early_are_cut(make_generator, tokenizer, prompts):
+    generator = make_generator("dense")
+    whole = new_ids(generator, prompts)
+    end = whole[3][4]
+    generator.packed.model.generation_config.eos_token_id = end
+    expected = [row[: row.index(end) + 1] if end in row else row for row in whole]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in expected]
+    assert generator.answer(prompts, TASK) == texts
+
+
+def test_generation_stops_when_all_rows_have_ended(make_generator, prompts, monkeypatch):
+    generator = make_generator("dense")
+    first = {row[0] for row in new_ids(generator, prompts)}
+    steps = []
+    original = type(generator.packed).step
+    monkeypatch.setattr(
+        type(generator.packed), "step", lambda *words: steps.append(1) or original(*words)
+    )
+    generator.packed.model.generation_config.eos_token_id = sorted(first)
+    generator.answer(prompts, TASK)
+    assert not steps
+
+
+def test_batches_hold_like_lengths_longest_first():
+    prompts = [Prompt([0] * length, False) for length in (3, 50, 3, 4, 5, 20)]
+    assert make_batches(prompts, batch_size=9, batch_tokens=1000) == [[1, 5, 4, 3, 0, 2]]
+    assert make_batches(prompts, batch_size=2, batch_tokens=1000) == [[1, 5], [4, 3], [0, 2]]
+    assert make_batches(prompts, batch_size=9, batch_tokens=25) == [[1], [5, 4], [3, 0, 2]]
+
+
+def test_every_prompt_is_in_one_batch():
+    lengths = torch.randint(1, 99, (57,), generator=torch.Generator().manual_seed(1)).tolist()
+    prompts = [Prompt([0] * length, False) for length in lengths]
+    batches = make_batches(prompts, batch_size=5, batch_tokens=200)
+    assert sorted(index for batch in batches for index in batch) == list(range(57))
+    for batch in batches:
+        assert len(batch) <= 5
+        assert len(batch) == 1 or sum(lengths[index] for index in batch) <= 200

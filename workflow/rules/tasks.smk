@@ -1,0 +1,30 @@
+"""Evaluation tasks that are made for this tokenizer, or taken over from benchmarks."""
+
+# One folder for each set that the configuration asks for, under the names of its keys.
+MADE_TASKS = [
+    in_run(f"tasks/{name}")
+    for name in ("niah", "ruler", "ruler_files", "longbench_v2")
+    if CONFIG.evaluate.tasks and getattr(CONFIG.evaluate, name)
+]
+
+
+if MADE_TASKS:
+
+    rule make_tasks:
+        input:
+            config=stage_config("tasks"),
+            tokenizer=TOKENIZER,
+        output:
+            sets=[directory(folder) for folder in MADE_TASKS],
+            manifest=in_run("tasks/manifest.json"),
+        log:
+            log_file("make_tasks"),
+        benchmark:
+            benchmark_file("make_tasks")
+        params:
+            out=subpath(output.manifest, parent=True),
+            tracking=TRACKING,
+            code=code_digest("sbcore.evaluate.make_tasks"),
+        shell:
+            "sb make-tasks --config {input.config} --tokenizer {input.tokenizer}"
+            " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from sbcore.config.method import AnchorTuner, FixedTuner, WaterfillTuner
+from sbcore.config.method import AnchorTuner, AutoTuner, FixedTuner, TunerConfig, WaterfillTuner
 from sbcore.errors import SparseBalanceError
 from sbcore.tune.coverage import CoverageModel, budget_bounds
 from sbcore.tune.ladder import make_ladder
@@ -78,6 +79,7 @@ def test_targets_stay_within_what_coverage_floor_and_cap_allow(
     half = len(lengths) // 2
     batch = one_each(range(half), range(half, 2 * half))
     observation = observe(lengths[: 2 * half], batch, barrier=barrier)
+    cap = max(cap, floor) if cap else 0
     policy = make_policy(AnchorTuner(anchor=anchor, p=p, floor=floor, cap=cap))
     targets = policy.decide(observation)
     top = cap or LADDER[-1]
@@ -124,8 +126,20 @@ def test_a_rank_with_nothing_to_do_is_left_out():
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_every_policy_of_the_table_can_be_made(kind):
-    config = {"fixed": FixedTuner(), "anchor": AnchorTuner(), "waterfill": WaterfillTuner()}[kind]
-    assert hasattr(make_policy(config), "decide")
+    assert hasattr(make_policy(TypeAdapter(TunerConfig).validate_python({"kind": kind})), "decide")
+
+
+@pytest.mark.parametrize("config", [AnchorTuner, WaterfillTuner, AutoTuner])
+def test_a_floor_above_the_cap_is_refused(config):
+    with pytest.raises(ValidationError, match="cap = 2: below floor = 3"):
+        config(floor=3, cap=2)
+
+
+def test_the_mean_anchor_leaves_loads_alone_that_no_whole_block_brings_nearer():
+    observation = observe([2100, 2000, 2000, 2000], one_each([0, 1], [2, 3]))
+    assert (make_policy(AnchorTuner(anchor="mean", p=0.5)).decide(observation) == TOP_K).all()
+    cut = make_policy(AnchorTuner(anchor="min", p=0.5)).decide(observation)
+    assert (cut[:, :2] == TOP_K - 1).all()
 
 
 def test_an_unknown_policy_is_named_with_the_known_ones():

@@ -5,6 +5,7 @@ w_1 >= w_2 >= ... sequence costs, R ranks, M micro-batches per rank, f floor, c 
 
 import numpy as np
 
+from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray
@@ -13,11 +14,12 @@ from sbcore.types import Barrier, FloatArray
 def lower_bound(workload: Workload) -> float:
     """Returns a lower bound on the step's cost under the workload's barrier.
 
-    max(mean load, longest sequence, w_R + w_(R+1) and its kin), where every rank also pays
-    M * c and no micro-batch costs less than f, with M the fewest that the caps allow. The sum over
-    micro-steps of the slowest is never below the slowest sum, so all of it holds for `micro` too,
-    which adds that sequences that cannot share a micro-batch come at best sorted, and that the
-    token cap leaves ranks idle beside them. What one rank does counts as on the fastest one.
+    max(mean load, longest sequence, w_R + w_(R+1) and its kin, loads that gaps keep out of reach),
+    where every rank also pays M * c and no micro-batch costs less than f, with M the fewest that
+    the caps allow. The sum over micro-steps of the slowest is never below the slowest sum, so all
+    of it holds for `micro` too, which adds that sequences that cannot share a micro-batch come at
+    best sorted, and that the token cap leaves ranks idle beside them. What one rank does counts as
+    on the fastest one.
     """
     topology = workload.topology
     fewest = min_micro_batches(workload.lengths, topology)
@@ -27,6 +29,9 @@ def lower_bound(workload: Workload) -> float:
     one_rank.append(_sharing_bound(costs, topology.num_ranks))
     if topology.barrier is Barrier.MICRO:
         one_rank += [_sorted_bound(workload, fewest), _filled_bound(workload)]
+    if not topology.speed_factors:
+        least = max(*one_rank, float(costs.sum()) / topology.num_ranks)
+        one_rank.append(bin_bound(costs, topology.num_ranks, least=least))
     factors = np.array(topology.factors)
     together = float(costs.sum()) + topology.num_ranks * extra
     busiest = max(

@@ -1,5 +1,6 @@
 """All settings of one start, one after the other, each with all its variants in turn."""
 
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class Comparison:
         trainers = {
             name: workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
         }
+        # Looking through all objects of all libraries stops a rank in the middle of a step.
+        gc.collect()
+        gc.freeze()
         steps = run_rounds(
             trainers,
             self.numbers,
@@ -59,6 +63,7 @@ class Comparison:
             seed=workshop.config.seed,
             may_begin=share.may_begin,
         )
+        gc.unfreeze()
         if self.output is not None:
             self.output.add(setting, steps, seconds=time.perf_counter() - started)
 

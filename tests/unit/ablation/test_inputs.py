@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -185,3 +189,18 @@ def test_length_sets_are_those_of_the_real_data(repository, real_data, name, cou
     rows = [line.rsplit(",", 2)[-2:] for line in source.read_text().splitlines()[1:]]
     assert found.tolist() == [int(a) + int(b) for a, b in rows]
     assert len(found) == count
+
+
+def test_a_gpu_image_needs_only_what_it_has(repository):
+    """Neither polars nor the workflow engine nor tracking nor liger are there."""
+    code = """
+import sys
+sys.modules |= dict.fromkeys(["polars", "pandas", "snakemake", "mlflow", "liger_kernel"])
+import sbcore.ablation.__main__
+"""
+    paths = [str(repository / "src"), str(repository / "kernels")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,101 @@
+"""docs/results/ablation.py: the table and the figure of committed comparisons."""
+
+import dataclasses
+
+import pytest
+from fake_trainer import make_row
+
+from sbcore.ablation.results import STEPS, TABLE, Results
+from sbcore.ablation.steps import measured_step
+from sbcore.ablation.table import COLUMNS, Place
+from sbcore.errors import SparseBalanceError
+
+PLACE = Place("2 x GPU", "Qwen2.5-0.5B", "mooncake", "micro", 16, "run-a")
+
+
+def some_steps(variant, times):
+    rows = [make_row(number, step_ms=time) for number, time in enumerate(times)]
+    return [measured_step(variant, row, measured=True) for row in rows]
+
+
+ROUNDS = [
+    *some_steps("baseline", [100.0, 200.0, 300.0]),
+    *some_steps("sab_dst", [50.0, 100.0, 200.0]),
+    *some_steps("sab_waterfill", [40.0, 100.0, 120.0]),
+]
+
+
+@pytest.fixture
+def script(repository, monkeypatch):
+    monkeypatch.syspath_prepend(repository / "docs" / "results")
+    import ablation
+
+    return ablation
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Two starts of one setting and one of another, as committed."""
+    results = Results(tmp_path)
+    results.add(PLACE, ROUNDS)
+    results.add(dataclasses.replace(PLACE, run_id="run-b"), ROUNDS)
+    results.add(dataclasses.replace(PLACE, barrier="step"), ROUNDS)
+    (tmp_path / TABLE).rename(tmp_path / "ours.csv")
+    (tmp_path / STEPS).rename(tmp_path / "ours-steps.csv.gz")
+    return tmp_path / "ours.csv"
+
+
+def lines_of(text, variant):
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith(f"| `{variant}`")
+    ]
+
+
+def test_starts_of_one_setting_count_together(script, measured):
+    text = script.page(script.read_comparison(measured), picture="ours.png")
+    first, second = lines_of(text, "sab_dst")
+    assert (first[1], second[1]) == ("6", "3")
+    at = script._HEAD.index("over baseline")
+    assert first[at].startswith("2.00 (")
+    assert first[script._HEAD.index("over dense")] == "-"
+    assert text.count("## ") == 2
+
+
+def test_the_papers_figures_stand_beside_and_only_where_it_has_some(script, measured):
+    text = script.page(script.read_comparison(measured), picture="ours.png")
+    at = script._HEAD.index("paper, over baseline")
+    assert lines_of(text, "sab_dst")[0][at] == "1.35"
+    assert lines_of(text, "sab_waterfill")[0][at] == "-"
+
+
+def test_the_page_and_the_picture_are_written(script, measured, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ablation.py", str(measured)])
+    script.main()
+    assert "](ours.png)" in measured.with_suffix(".md").read_text()
+    assert measured.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_columns_are_refused(script, measured, monkeypatch):
+    lines = measured.read_text().replace(",waiting_pct", "", 1)
+    measured.write_text(lines)
+    monkeypatch.setattr("sys.argv", ["ablation.py", str(measured)])
+    with pytest.raises(SystemExit, match="no column waiting_pct"):
+        script.main()
+    assert not measured.with_suffix(".md").exists()
+
+
+def test_simulated_rows_are_not_taken_for_measured_ones(script, repository, monkeypatch):
+    path = repository / "docs/results/ablation-dp8-predicted.csv"
+    assert not set(COLUMNS) <= set(path.read_text().splitlines()[0].split(","))
+    monkeypatch.setattr("sys.argv", ["ablation.py", str(path)])
+    with pytest.raises(SystemExit, match="no column"):
+        script.main()
+
+
+def test_a_table_without_its_steps_is_refused(script, measured):
+    Results(measured.parent).add(PLACE, ROUNDS)
+    (measured.parent / TABLE).replace(measured)
+    with pytest.raises(SparseBalanceError, match="run_id = run-b: not in both"):
+        script.read_comparison(measured)

@@ -48,7 +48,7 @@ def main() -> None:
 def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
     started = time.perf_counter()
     inputs = read_inputs(stage, arguments, device=ranks.device)
-    made = _assemble(stage, ranks, arguments)
+    made = assemble_model(stage, ranks, arguments)
     trainer = make_trainer(stage, ranks, inputs, made)
     checkpoints = Checkpoints(
         arguments.out / "checkpoints",
@@ -91,7 +91,7 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
             sys.stderr.write(closing_line(summary) + "\n")
 
 
-def _assemble(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> TrainableModel:
+def assemble_model(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> TrainableModel:
     """Returns the directory's model, or one of the configured shape with random weights."""
     if arguments.model is not None:
         architecture = read_model_config(arguments.model)

@@ -40,7 +40,7 @@ class PendingReport:
     def read(self) -> StepReport:
         """Returns the report; waits for the end of this step, not of later ones."""
         times = self.times.read()
-        parts = times.parts | {"tune": times.parts["tune"] + self.tune_ms}
+        parts = times.parts | {"tune": times.parts.get("tune", 0.0) + self.tune_ms}
         loss, grad_norm = self.scalars.tolist()
         return StepReport(loss, grad_norm, times.step_ms, times.spans, parts, self.ledger.result())
 

@@ -92,12 +92,7 @@ class TrainingRun:
         """
         self._note(self.trainer.drain())
         plan = self.trainer.inputs.plan
-        cursor = Cursor(
-            step=step,
-            epoch=0,
-            num_ranks=plan.num_ranks,
-            finished=step == plan.num_steps,
-        )
+        cursor = Cursor(step, num_ranks=plan.num_ranks, finished=step == plan.num_steps)
         self._stood_still_ms = self.checkpoints.save_later(
             cursor,
             self.trainer.tuner.state() | self.faults.state(),

@@ -10,8 +10,9 @@ import torch.distributed as dist
 
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
-from sbcore.train.__main__ import build_trainer
-from sbcore.train.inputs import parse_arguments
+from sbcore.train.__main__ import assemble_model
+from sbcore.train.inputs import parse_arguments, read_inputs
+from sbcore.train.setup import make_trainer
 from sbcore.train.sharding import start_ranks
 
 NUM_STEPS = 4
@@ -22,7 +23,8 @@ def main() -> None:
     arguments = parse_arguments()
     stage = load_stage(arguments.config, TrainStage)
     ranks = start_ranks(wanted=2, device="cpu")
-    trainer = build_trainer(stage, ranks, arguments)
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
     decisions = []
     for step in range(NUM_STEPS):
         plan = trainer.inputs.plan.step(step)

@@ -4,7 +4,8 @@ l layer, N sequences, K rungs of the ladder, b length bucket. A bucket holds seq
 number of blocks agrees up to a factor of two, since coverage depends on length that way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +25,15 @@ def buckets_of(lengths: IntArray, block_size: int) -> IntArray:
 class CoverageModel:
     """Expected coverage by layer, length bucket and budget.
 
-    ``curves`` is float64 [num_layers, NUM_BUCKETS, K], NaN where nothing was measured yet.
+    ``curves`` is float64 [num_layers, NUM_BUCKETS, K], NaN where nothing was measured yet, and
+    ``counts`` int64 [NUM_BUCKETS] the sequences that were.
     """
 
     ladder: IntArray
     block_size: int
     ema_decay: float
     curves: FloatArray
+    counts: IntArray
 
     @staticmethod
     def empty(
@@ -38,7 +41,8 @@ class CoverageModel:
     ) -> "CoverageModel":
         """Returns a model that has measured nothing."""
         curves = np.full((num_layers, NUM_BUCKETS, len(ladder)), np.nan)
-        return CoverageModel(ladder, block_size, ema_decay, curves)
+        counts = np.zeros(NUM_BUCKETS, dtype=np.int64)
+        return CoverageModel(ladder, block_size, ema_decay, curves, counts)
 
     def expected(self, lengths: IntArray) -> FloatArray:
         """Returns the curve of every sequence in every layer, [num_layers, N, K]."""
@@ -54,18 +58,55 @@ class CoverageModel:
         Sequences of one bucket count with their tokens, in the order given, so that every rank
         comes to the same bits. Curves that are not finite are left out.
         """
-        curves = self.curves.copy()
+        curves, counts = self.curves.copy(), self.counts.copy()
         which = buckets_of(lengths, self.block_size)
         usable = np.isfinite(measured).all(axis=(0, 2))
         for bucket in np.unique(which[usable]):
             rows = usable & (which == bucket)
+            counts[bucket] += rows.sum()
             weights = lengths[rows] / lengths[rows].sum()
             new = np.einsum("n,lnk->lk", weights, measured[:, rows])
             old = curves[:, bucket]
             curves[:, bucket] = np.where(
                 np.isnan(old), new, self.ema_decay * old + (1 - self.ema_decay) * new
             )
-        return CoverageModel(self.ladder, self.block_size, self.ema_decay, curves)
+        return replace(self, curves=curves, counts=counts)
+
+    def expected_delta(self, lengths: IntArray, targets: IntArray, *, top_k: int) -> float | None:
+        """Returns the coverage_delta that targets [num_layers, N] should bring, in points.
+
+        Token-weighted mean over layers and sequences whose curves are known; None if none is.
+        """
+        curves = self.expected(lengths)
+        known = np.isfinite(curves).all(axis=(0, 2))
+        if not known.any():
+            return None
+        base = curves[:, known, np.searchsorted(self.ladder, top_k)]
+        change = coverage_at(curves[:, known], self.ladder, targets[:, known]) - base
+        return 100.0 * float(np.average(change.mean(axis=0), weights=lengths[known]))
+
+    def state(self) -> dict[str, Any]:
+        """Returns the averages by name, for the checkpoint."""
+        return {"coverage": self.curves, "coverage_counts": self.counts}
+
+    def restored(self, state: dict[str, Any]) -> "CoverageModel":
+        """Returns the model with the averages of a checkpoint."""
+        return replace(
+            self, curves=np.array(state["coverage"]), counts=np.array(state["coverage_counts"])
+        )
+
+
+def coverage_at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatArray:
+    """Returns C(top_k), [L, N], of curves [L, N, K]: linear between rungs, as it nearly is."""
+    inside = np.clip(top_k, ladder[0], ladder[-1])
+    upper = np.searchsorted(ladder, inside)
+    lower = np.maximum(upper - 1, 0)
+    share = (inside - ladder[lower]) / np.maximum(ladder[upper] - ladder[lower], 1)
+    low, high = (
+        np.take_along_axis(curves, at[..., None], axis=-1)[..., 0] for at in (lower, upper)
+    )
+    between: FloatArray = low + share * (high - low)
+    return between
 
 
 def budget_bounds(curves: FloatArray, ladder: IntArray, *, top_k: int, p: float) -> IntArray:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from sbkernels import moba_attention, select_blocks
+from sbkernels.moba.budget import ANY_TOP_K
 from sbkernels.moba.triton import forward, op
 from sbkernels.moba.triton.operators import coverage_op, forward_op, select_op
 from sbkernels.testing import assert_close, assert_error_rule, attend_masked, make_inputs
@@ -36,7 +37,9 @@ def inputs_of(lengths, *, heads=(2, 1), head_dim=32, dtype=torch.float32, family
 
 
 def run(inputs, top_k, *, block_size=64, backend="triton", **options):
-    """Returns out, dq, dk, dv."""
+    """Returns out, dq, dk, dv; top_k is given as device data, of which the host knows nothing."""
+    if isinstance(top_k, int):
+        top_k = budgets([top_k], inputs.q.device)
     q, k, v = (x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
     out = moba_attention(
         q,
@@ -54,6 +57,8 @@ def run(inputs, top_k, *, block_size=64, backend="triton", **options):
 
 def check(inputs, top_k, *, block_size=64, scale=None, **options):
     """Asserts the error rule for out, dq, dk, dv, with the backend's own choice of blocks."""
+    if isinstance(top_k, int):
+        top_k = budgets([top_k], inputs.q.device)
     selection = select_blocks(
         inputs.q,
         inputs.k,
@@ -189,7 +194,9 @@ def test_packed_equals_one_by_one(device):
                 max_seqlen=length,
             )
             for whole, alone in zip(packed, run(single, top_k), strict=True):
-                assert_close("packed", whole[part], alone, tolerance=2e-6)
+                # dq and dk of one token are 0 up to rounding: no scale to compare with.
+                shift = float(length == 1)
+                assert_close("packed", whole[part] + shift, alone + shift, tolerance=2e-6)
         start += length
 
 
@@ -244,7 +251,7 @@ def test_the_operators_are_registered_rightly(device):
     choose = (inputs.q, inputs.k, inputs.cu_seqlens, top_k, 64, 100)
     torch.library.opcheck(select_op, choose, test_utils=checks)
     q, k, v = (x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
-    attend = (q, k, v, inputs.cu_seqlens, select_op(*choose), 64, 0.2, True)
+    attend = (q, k, v, inputs.cu_seqlens, select_op(*choose), 64, 1, 2, 0.2, True)
     torch.library.opcheck(forward_op, attend, test_utils=checks)
     cover = (inputs.q, inputs.k, inputs.cu_seqlens, 64, 100, [1, 2], 16, 0.2)
     torch.library.opcheck(coverage_op, cover)
@@ -265,6 +272,7 @@ def test_a_compiled_model_holds_the_operators_whole(device):
             top_k,
             block_size=64,
             max_seqlen=100,
+            top_k_range=ANY_TOP_K,
             scale=32**-0.5,
             selection=None,
             deterministic=True,

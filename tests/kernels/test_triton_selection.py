@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sbkernels import coverage_curve, select_blocks
+from sbkernels.moba.budget import ANY_TOP_K
 from sbkernels.moba.selection import num_blocks_of
 from sbkernels.moba.triton.blocks import build_block_table
 from sbkernels.moba.triton.lists import build_union_lists, choose_layout
@@ -141,12 +142,11 @@ def test_packing_the_selection_of_another_backend_keeps_it(lengths, device):
 def test_lists_hold_the_selection(lengths, device):
     inputs = integer_inputs(lengths, span=3, device=device)
     top_k = torch.full((len(lengths),), 3, device=device, dtype=torch.int32)
-    selection = select(
-        inputs.q, inputs.k, inputs.cu_seqlens, top_k, block_size=64, max_seqlen=inputs.max_seqlen
-    )
+    options = {"block_size": 64, "max_seqlen": inputs.max_seqlen, "top_k_range": ANY_TOP_K}
+    selection = select(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **options)
     member = selection.membership()
     table = build_block_table(inputs.cu_seqlens, sum(lengths), block_size=64)
-    lists = build_row_lists(selection.words, table, None)
+    lists = build_row_lists(selection.words, table, None, max_top_k=1000, num_skipped=0)
     ends, counts = lists.ends.tolist(), lists.counts.tolist()
     rows = lists.rows.int() & 0xFFFF
     num_blocks = table.num_blocks
@@ -167,9 +167,10 @@ def test_lists_hold_the_selection(lengths, device):
 def test_the_layout_follows_the_union_inflation(device):
     inputs = integer_inputs((256, 640), span=3, device=device)
     top_k = torch.tensor([100, 2], device=device, dtype=torch.int32)
-    selection = select(inputs.q, inputs.k, inputs.cu_seqlens, top_k, block_size=64, max_seqlen=640)
+    options = {"block_size": 64, "max_seqlen": 640, "top_k_range": ANY_TOP_K}
+    selection = select(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **options)
     table = build_block_table(inputs.cu_seqlens, 896, block_size=64)
-    lists = build_union_lists(selection.words, table, tile_rows=64)
+    lists = build_union_lists(selection.words, table, tile_rows=64, num_skipped=0)
     # All past blocks chosen: inflation 1. One of up to nine: nearly all of them per tile.
     layout = choose_layout(lists, table, max_inflation=1.5)
     assert layout.tolist() == [[0, 1]] * 4

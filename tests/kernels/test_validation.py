@@ -138,9 +138,9 @@ def test_auto_is_triton_on_cuda_and_torch_elsewhere(monkeypatch):
 
 
 def test_values_on_other_devices_are_clamped_and_not_read():
-    from sbkernels.moba.validate import normalize_top_k
+    from sbkernels.moba.budget import ANY_TOP_K, normalize_top_k
 
     # A meta tensor has no values: reading one would raise.
     boundaries = torch.empty(3, dtype=torch.int32, device="meta")
     top_k = torch.empty(1, dtype=torch.int32, device="meta")
-    assert normalize_top_k(top_k, boundaries).shape == (2,)
+    assert normalize_top_k(top_k, boundaries, ANY_TOP_K).shape == (2,)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from sbkernels.moba.backends import load_backend
+from sbkernels.moba.budget import normalize_range, normalize_top_k
 from sbkernels.moba.selection import BlockSelection
 from sbkernels.moba.validate import (
     check_boundaries,
@@ -12,7 +13,6 @@ from sbkernels.moba.validate import (
     check_query_key,
     check_selection,
     check_value,
-    normalize_top_k,
 )
 
 
@@ -24,6 +24,8 @@ def select_blocks(
     *,
     block_size: int,
     max_seqlen: int,
+    min_top_k: int | None = None,
+    max_top_k: int | None = None,
     backend: str = "auto",
 ) -> BlockSelection:
     """Returns the key blocks of each query token and head: the own one and the best past ones.
@@ -39,6 +41,10 @@ def select_blocks(
         top_k: Blocks per query, own block counted: an int, or int32 [N] or [1] on the device.
         block_size: Tokens in a key block, counted from the start of each sequence.
         max_seqlen: At least the length of the longest sequence.
+        min_top_k: A promise that no value of top_k is below: where it covers the longest sequence
+            attention is the library's dense one. None promises nothing; an int `top_k` is known.
+        max_top_k: A promise that none is above: buffers shrink with it. Values outside the
+            promise are clamped on the device, and refused where they can be seen.
         backend: "auto", "triton", "torch" or "reference".
 
     Raises:
@@ -46,13 +52,15 @@ def select_blocks(
     """
     check_query_key(q, k)
     check_boundaries(cu_seqlens, q, block_size=block_size, max_seqlen=max_seqlen)
+    known = normalize_range(top_k, min_top_k=min_top_k, max_top_k=max_top_k)
     return load_backend(backend, q.device).select(
         q,
         k,
         cu_seqlens,
-        normalize_top_k(top_k, cu_seqlens),
+        normalize_top_k(top_k, cu_seqlens, known),
         block_size=block_size,
         max_seqlen=max_seqlen,
+        top_k_range=known,
     )
 
 
@@ -103,6 +111,8 @@ def moba_attention(
     *,
     block_size: int,
     max_seqlen: int,
+    min_top_k: int | None = None,
+    max_top_k: int | None = None,
     scale: float | None = None,
     selection: BlockSelection | None = None,
     deterministic: bool = False,
@@ -118,7 +128,7 @@ def moba_attention(
         v: Like k.
         scale: Factor of the logits; None means D**-0.5.
         selection: What `select_blocks` returned for the same inputs; it is used as it is and
-            `top_k` is not read. None selects anew.
+            neither `top_k` nor its bounds are read. None selects anew.
         deterministic: Asks for bitwise repeatable gradients. The CPU backends always are.
 
     Raises:
@@ -128,10 +138,11 @@ def moba_attention(
     check_value(v, k)
     check_boundaries(cu_seqlens, q, block_size=block_size, max_seqlen=max_seqlen)
     if selection is None:
-        budget_blocks = normalize_top_k(top_k, cu_seqlens)
+        known = normalize_range(top_k, min_top_k=min_top_k, max_top_k=max_top_k)
+        budget_blocks = normalize_top_k(top_k, cu_seqlens, known)
     else:
         check_selection(selection, q, cu_seqlens, block_size=block_size, max_seqlen=max_seqlen)
-        budget_blocks = selection.top_k
+        known, budget_blocks = selection.top_k_range, selection.top_k
     return load_backend(backend, q.device).attend(
         q,
         k,
@@ -140,6 +151,7 @@ def moba_attention(
         budget_blocks,
         block_size=block_size,
         max_seqlen=max_seqlen,
+        top_k_range=known,
         scale=q.shape[2] ** -0.5 if scale is None else scale,
         selection=selection,
         deterministic=deterministic,

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 import torch
 
+from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.selection import BlockSelection
 
 BACKENDS = {
@@ -19,7 +20,7 @@ BACKENDS = {
 
 
 class Backend(Protocol):
-    """What a backend module offers; its arguments are checked and `top_k` is int32 [N]."""
+    """What a backend module offers; its arguments are checked, `top_k` is int32 [N]."""
 
     def select(
         self,
@@ -30,6 +31,7 @@ class Backend(Protocol):
         *,
         block_size: int,
         max_seqlen: int,
+        top_k_range: TopKRange,
     ) -> BlockSelection:
         """Returns the blocks chosen for each row and query head."""
 
@@ -56,6 +58,7 @@ class Backend(Protocol):
         *,
         block_size: int,
         max_seqlen: int,
+        top_k_range: TopKRange,
         scale: float,
         selection: BlockSelection | None,
         deterministic: bool,

@@ -13,13 +13,13 @@ from itertools import pairwise
 
 import torch
 
+from sbkernels.moba.budget import ANY_TOP_K, TopKRange, normalize_top_k
 from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
 from sbkernels.moba.validate import (
     check_boundaries,
     check_query_key,
     check_selection,
     check_value,
-    normalize_top_k,
 )
 
 
@@ -47,9 +47,10 @@ def moba_attention_reference(
         k,
         v,
         cu_seqlens,
-        normalize_top_k(top_k, cu_seqlens),
+        normalize_top_k(top_k, cu_seqlens, ANY_TOP_K),
         block_size=block_size,
         max_seqlen=max_seqlen,
+        top_k_range=ANY_TOP_K,
         scale=q.shape[2] ** -0.5 if scale is None else scale,
         selection=selection,
         deterministic=deterministic,
@@ -65,6 +66,7 @@ def attend(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
     scale: float,
     selection: BlockSelection | None,
     deterministic: bool,
@@ -72,7 +74,15 @@ def attend(
     """Returns the attention output [T, H, D]; computes in float32, or float64 if q is that."""
     del deterministic  # plain loops repeat bitwise in any case
     if selection is None:
-        selection = select(q, k, cu_seqlens, top_k, block_size=block_size, max_seqlen=max_seqlen)
+        selection = select(
+            q,
+            k,
+            cu_seqlens,
+            top_k,
+            block_size=block_size,
+            max_seqlen=max_seqlen,
+            top_k_range=top_k_range,
+        )
     member = selection.membership()  # [H, T, M]
     queries, keys, values = (_widen(tensor) for tensor in (q, k, v))
     group = q.shape[1] // k.shape[1]
@@ -101,6 +111,7 @@ def select(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
 ) -> RankedSelection:
     """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
     group = q.shape[1] // k.shape[1]
@@ -115,7 +126,13 @@ def select(
             own = torch.arange(end - start, device=q.device)[:, None] // block_size
             kept = order.masked_fill(order > own, -1)[:, : min(width, int(top_k[n]))]
             blocks[head, start:end, : kept.shape[1]] = kept.int()
-    return RankedSelection(top_k=top_k, block_size=block_size, max_seqlen=max_seqlen, blocks=blocks)
+    return RankedSelection(
+        top_k=top_k,
+        block_size=block_size,
+        max_seqlen=max_seqlen,
+        top_k_range=top_k_range,
+        blocks=blocks,
+    )
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sbkernels.moba.budget import ANY_TOP_K, TopKRange
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSelection(ABC):
@@ -23,11 +25,13 @@ class BlockSelection(ABC):
         top_k: int32 [N], blocks per query of each sequence, own block counted.
         block_size: Tokens in a key block.
         max_seqlen: Upper bound of the sequence lengths, tokens.
+        top_k_range: What the host knows of top_k.
     """
 
     top_k: torch.Tensor
     block_size: int
     max_seqlen: int
+    top_k_range: TopKRange = ANY_TOP_K
 
     @property
     def max_num_blocks(self) -> int:

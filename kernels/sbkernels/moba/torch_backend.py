@@ -11,6 +11,7 @@ B blocks of a sequence, C tokens in a block, W ranks kept.
 
 import torch
 
+from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.coverage import pack_coverage
 from sbkernels.moba.dense import allowed_keys, attend_dense, attend_dense_masked
 from sbkernels.moba.ranking import rank_blocks
@@ -33,6 +34,7 @@ def select(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
 ) -> RankedSelection:
     """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
     lengths = cu_seqlens.diff().tolist()
@@ -44,7 +46,13 @@ def select(
     rows = blocks.split(lengths, dim=1)
     for n, best in ranked.items():
         rows[n][..., : ranks[n]] = best
-    return RankedSelection(top_k=top_k, block_size=block_size, max_seqlen=max_seqlen, blocks=blocks)
+    return RankedSelection(
+        top_k=top_k,
+        block_size=block_size,
+        max_seqlen=max_seqlen,
+        top_k_range=top_k_range,
+        blocks=blocks,
+    )
 
 
 @torch.no_grad()
@@ -80,12 +88,14 @@ def attend(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
     scale: float,
     selection: BlockSelection | None,
     deterministic: bool,
 ) -> torch.Tensor:
     """Returns the attention output [T, H, D] in the dtype of q."""
     del deterministic  # sums run in a fixed order in any case
+    del top_k_range  # top_k itself can be read here
     lengths = cu_seqlens.diff().tolist()
     ranks = _num_ranks(lengths, top_k, block_size=block_size)
     sparse = [n for n, length in enumerate(lengths) if ranks[n] < num_blocks_of(length, block_size)]

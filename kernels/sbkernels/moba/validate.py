@@ -1,7 +1,7 @@
 """Checks of the public arguments, made once at the border; inside, they are trusted.
 
 Values that live on an accelerator are never read here (a read would stall the stream):
-there `top_k` is clamped to 1 and the boundaries are taken as given.
+the boundaries are taken as given.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences.
 """
@@ -57,28 +57,6 @@ def check_boundaries(
         raise _error("max_seqlen", max_seqlen, "an int, the length of the longest sequence")
     if cu_seqlens.device.type == "cpu":
         _check_ends(cu_seqlens.tolist(), num_tokens=q.shape[0], max_seqlen=max_seqlen)
-
-
-def normalize_top_k(top_k: int | torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
-    """Returns top_k as int32 [N] on the device of cu_seqlens, without reading that device.
-
-    Raises ValueError for a wrong dtype, shape or device, and for values below 1 where they
-    can be seen (an int, or a tensor on the CPU); on other devices they become 1.
-    """
-    num_sequences = cu_seqlens.numel() - 1
-    if not isinstance(top_k, torch.Tensor):
-        if not isinstance(top_k, int) or top_k < 1:
-            raise _error("top_k", top_k, "an int, at least 1: the own block counts")
-        return torch.full((num_sequences,), top_k, dtype=torch.int32, device=cu_seqlens.device)
-    if top_k.dtype != torch.int32 or top_k.shape not in {(num_sequences,), (1,)}:
-        got = f"{top_k.dtype} {tuple(top_k.shape)}"
-        raise _error("top_k", got, f"an int, int32 [{num_sequences}] or int32 [1]")
-    _check_device("top_k", top_k, cu_seqlens)
-    if top_k.device.type != "cpu":
-        return top_k.clamp(min=1).expand(num_sequences)
-    if (top_k < 1).any():
-        raise _error("top_k", top_k.tolist(), "at least 1 everywhere: the own block counts")
-    return top_k.expand(num_sequences)
 
 
 def check_selection(

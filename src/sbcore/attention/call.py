@@ -14,6 +14,11 @@ from sbkernels import BlockSelection
 class BudgetSource(Protocol):
     """Decides the budget of a layer when its queries and keys are known."""
 
+    @property
+    def top_k_range(self) -> tuple[int, int] | None:
+        """Least and greatest top_k that it may answer, known without the device; None: any."""
+        ...
+
     def top_k(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
     ) -> torch.Tensor | None:
@@ -23,9 +28,19 @@ class BudgetSource(Protocol):
 
 @dataclass(frozen=True)
 class FixedBudgets:
-    """The same budget for every layer; ``value`` is int32 [N] on the device."""
+    """The same budgets for every layer; ``value`` is int32 [N] on the device.
+
+    ``top_k_range`` holds the least and greatest of them, where the host knows them.
+    """
 
     value: torch.Tensor
+    top_k_range: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, value: int, num_sequences: int, device: torch.device | str) -> "FixedBudgets":
+        """Returns the same budget for every sequence."""
+        values = torch.full((num_sequences,), value, dtype=torch.int32, device=device)
+        return cls(values, (value, value))
 
     def top_k(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
@@ -56,3 +71,15 @@ class AttentionCall:
     def max_seqlen(self) -> int:
         """Tokens of the longest sequence."""
         return max(self.lengths)
+
+    @property
+    def top_k_range(self) -> tuple[int | None, int | None]:
+        """Least and greatest top_k as the host knows them, None where it does not."""
+        known = None if self.budgets is None else self.budgets.top_k_range
+        return (None, None) if known is None else known
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether every query surely attends to all earlier tokens: attention is dense."""
+        least, _ = self.top_k_range
+        return least is not None and least * self.block_size >= self.max_seqlen

@@ -4,7 +4,8 @@ T packed tokens, H query heads, G key heads, D head dim.
 """
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+
+from sbkernels.moba.dense import attend_dense
 
 
 def dense_attention(
@@ -20,22 +21,7 @@ def dense_attention(
     One call per sequence: exact lengths beat padding, and ``split`` gives one gradient buffer
     where slices would give one of full size for each sequence.
     """
-    grouped = q.shape[1] != k.shape[1]
-    outputs = [
-        scaled_dot_product_attention(
-            _heads_first(q_i),
-            _heads_first(k_i),
-            _heads_first(v_i),
-            is_causal=True,
-            scale=scale,
-            enable_gqa=grouped,
-        )
-        .squeeze(0)
-        .transpose(0, 1)
-        for q_i, k_i, v_i in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
-    ]
+    factor = q.shape[2] ** -0.5 if scale is None else scale
+    parts = zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+    outputs = [attend_dense(*part, scale=factor) for part in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _heads_first(x: torch.Tensor) -> torch.Tensor:
-    return x.transpose(0, 1).unsqueeze(0)  # [T, H, D] -> [1, H, T, D]

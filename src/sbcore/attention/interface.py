@@ -19,7 +19,7 @@ ATTENTION_NAME = "sparsebalance"
 
 def register_attention() -> None:
     """Makes ``attn_implementation="sparsebalance"`` known; needed once in each process."""
-    AttentionInterface.register(ATTENTION_NAME, _attend)
+    AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(_attend))
     AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
 
 
@@ -85,8 +85,9 @@ def _choose(
 ) -> BlockSelection | None:
     """Returns the layer's blocks, None for dense attention; keeps them for a recomputation."""
     top_k = None if call.budgets is None else call.budgets.top_k(layer, q, k, call)
-    if top_k is None:
+    if top_k is None or (call.covers_all and call.backend != "reference"):
         return None
+    least, most = call.top_k_range
     selection = select_blocks(
         q,
         k,
@@ -94,6 +95,8 @@ def _choose(
         top_k,
         block_size=call.block_size,
         max_seqlen=call.max_seqlen,
+        min_top_k=least,
+        max_top_k=most,
         backend=call.backend,
     )
     if call.keep_choices:
@@ -107,13 +110,13 @@ def _call_of_rows(module: Any, query: torch.Tensor) -> AttentionCall:
     settings = module.config.sparsebalance
     ends = torch.arange(batch + 1, dtype=torch.int32, device=query.device) * tokens
     top_k = settings["top_k"]
-    value = None if top_k is None else torch.full_like(ends[1:], top_k)
+    budgets = None if top_k is None else FixedBudgets.of(top_k, batch, query.device)
     return AttentionCall(
         cu_seqlens=ends,
         lengths=(tokens,) * batch,
         block_size=settings["block_size"],
         backend=settings["backend"],
-        budgets=None if value is None else FixedBudgets(value),
+        budgets=budgets,
     )
 
 

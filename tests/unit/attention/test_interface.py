@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from sbcore.attention import AttentionCall, FixedBudgets
+from sbcore.attention import AttentionCall, FixedBudgets, interface
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.training import ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import build_model, load_model, set_default_attention, shape_config
+from sbkernels import select_blocks
 
 LENGTHS = (70, 200, 1, 33)
 SHAPE = ModelShape(
@@ -37,7 +38,7 @@ def packed(lengths=LENGTHS):
 def call_of(ends, lengths, top_k, *, keep=False, backend="torch"):
     budgets = None
     if top_k is not None:
-        budgets = FixedBudgets(torch.full((len(lengths),), top_k, dtype=torch.int32))
+        budgets = FixedBudgets.of(top_k, len(lengths), "cpu")
     return AttentionCall(ends, lengths, 16, backend, budgets, keep_choices=keep)
 
 
@@ -98,6 +99,8 @@ def test_recomputation_reuses_the_choice_and_gives_equal_gradients():
 class Drifting:
     """Answers another budget each time it is asked: recomputation must not ask again."""
 
+    top_k_range = None
+
     def __init__(self):
         self.asked = 0
 
@@ -117,6 +120,31 @@ def test_recomputation_never_asks_for_a_second_decision():
     out.sum().backward()
     assert budgets.asked == 2
     assert call.choices == {}
+
+
+@pytest.mark.parametrize(("top_k", "selected"), [(12, [True, True]), (13, []), (40, [])])
+def test_a_budget_of_all_blocks_selects_nothing(top_k, selected, monkeypatch):
+    asked = []
+
+    def select(*_args, **options):
+        asked.append((options["min_top_k"], options["max_top_k"]) == (top_k, top_k))
+        return select_blocks(*_args, **options)
+
+    monkeypatch.setattr(interface, "select_blocks", select)
+    model = small_model()
+    sparse = logits(model, top_k=top_k)
+    assert asked == selected
+    if not selected:
+        torch.testing.assert_close(sparse, logits(model, top_k=None), rtol=0, atol=0)
+
+
+def test_budgets_that_the_host_does_not_know_are_selected():
+    call = AttentionCall(
+        torch.tensor([0, 40], dtype=torch.int32), (40,), 16, "torch", FixedBudgets(torch.ones(1))
+    )
+    assert call.top_k_range == (None, None)
+    assert not call.covers_all
+    assert FixedBudgets.of(3, 2, "cpu").value.tolist() == [3, 3]
 
 
 def test_generation_prefills_sparse_and_decodes_with_the_cache():

@@ -34,10 +34,17 @@ def run_backward_gather(
     table: BlockTable,
     dq_sums: torch.Tensor | None,
     *,
+    dk: torch.Tensor,
+    dv: torch.Tensor,
+    heads: range,
     tile: Tile,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns dK and dV [T, G, D]; adds dQ to `dq_sums` float32 [T, H, D] where it is given.
+) -> None:
+    """Fills dK and dV [T, G, D], or adds to them; adds dQ to `dq_sums` float32 [T, V, D] if given.
+
+    With sums the V heads alone are worked on, whose lists these are, and heads of a group meet
+    in dK and dV: float32 and 0 to begin with (`gradients_of_keys`). q may lack the first rows of
+    the one sequence.
 
     dout has unit stride in D; stats are those of `compute_stats`. Without `dq_sums` there are
     no atomics: equal inputs give equal bits.
@@ -45,14 +52,8 @@ def run_backward_gather(
     num_tokens, num_heads, head_dim = q.shape
     group = num_heads // k.shape[1]
     heads_per_program = group if dq_sums is None else 1
-    meet = heads_per_program < group
-    # Blocks cover every token, so without atomics every element is written.
-    dk, dv = (
-        k.new_zeros(k.shape, dtype=torch.float32) if meet else k.new_empty(k.shape)
-        for _ in range(2)
-    )
     _backward_gather_kernel[
-        (table.num_blocks * (table.block_size // tile.keys), num_heads // heads_per_program)
+        (table.num_blocks * (table.block_size // tile.keys), len(heads) // heads_per_program)
     ](
         dout,
         q,
@@ -71,7 +72,10 @@ def run_backward_gather(
         *k.stride(),
         *v.stride(),
         num_tokens,
-        num_heads,
+        k.shape[0] - num_tokens,
+        len(heads),
+        heads.start,
+        k.shape[1],
         table.num_blocks,
         scale * LOG2_E,
         scale,
@@ -86,7 +90,12 @@ def run_backward_gather(
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )
-    return dk.to(k.dtype), dv.to(v.dtype)
+
+
+def gradients_of_keys(k: torch.Tensor, *, meet: bool) -> torch.Tensor:
+    """Returns what dK or dV is written to: of k's dtype, or float32 zeros where heads meet."""
+    # Blocks cover every token, so without atomics every element is written.
+    return k.new_zeros(k.shape, dtype=torch.float32) if meet else k.new_empty(k.shape)
 
 
 @triton.jit
@@ -101,7 +110,16 @@ def _pick_rows(rows_ptr, at, num_own, own, count, R: tl.constexpr):
     return tl.where(slot < 0, own + at + tl.arange(0, R), row)
 
 
-@triton.jit(do_not_specialize=["num_tokens", "num_heads", "num_blocks"])
+@triton.jit(
+    do_not_specialize=[
+        "num_tokens",
+        "num_skipped",
+        "num_heads",
+        "first_head",
+        "num_kv_heads",
+        "num_blocks",
+    ]
+)
 def _backward_gather_kernel(
     dout_ptr,
     q_ptr,
@@ -127,7 +145,10 @@ def _backward_gather_kernel(
     stride_vg,
     stride_vd,
     num_tokens,
+    num_skipped,
     num_heads,
+    first_head,
+    num_kv_heads,
     num_blocks,
     logit_scale,
     scale,
@@ -140,11 +161,14 @@ def _backward_gather_kernel(
     WITH_DQ: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """One program per (C keys of a block, HEADS query heads); early blocks have longest lists."""
+    """One program per (C keys of a block, HEADS query heads); early blocks have longest lists.
+
+    Lists and sums are those of `num_heads` heads from `first_head` on.
+    """
     SPLITS: tl.constexpr = BLOCK_SIZE // C
     block = tl.program_id(0) // SPLITS
     split = tl.program_id(0) % SPLITS
-    kv_head = tl.program_id(1) * HEADS // GROUP
+    kv_head = (first_head + tl.program_id(1) * HEADS) // GROUP
     _, token, length, first = load_block(table_ptr, block)
     start = (block - first) * BLOCK_SIZE + split * C
     if start >= length:
@@ -174,10 +198,12 @@ def _backward_gather_kernel(
     dk = tl.zeros((C, D), tl.float32)
     dv = tl.zeros((C, D), tl.float32)
     num_own = tl.cdiv(tl.minimum((block - first + 1) * BLOCK_SIZE, length) - start, R) * R
+    num_own = tl.where(start < num_skipped, 0, num_own)
     column = tl.arange(0, STATS)[None, :]
     for i in tl.range(0, HEADS):
-        head = (tl.program_id(1) * HEADS + i).to(tl.int64)
-        index = head * num_blocks + block
+        place = (tl.program_id(1) * HEADS + i).to(tl.int64)
+        head = first_head + place
+        index = place * num_blocks + block
         count = tl.load(counts_ptr + index)
         rows = rows_ptr + tl.load(ends_ptr + index) - count
         # One tile ahead: the copies of a tile start when its rows are known.
@@ -186,7 +212,7 @@ def _backward_gather_kernel(
             row = next_row
             next_row = _pick_rows(rows, at + R, num_own, start, count, R)
             real = ((row >= 0) & (row < length))[:, None]
-            at_row = (token + row)[:, None]
+            at_row = (token - num_skipped + row)[:, None]
             if WIDE:
                 at_row = at_row.to(tl.int64)
             q = tl.load(
@@ -220,14 +246,14 @@ def _backward_gather_kernel(
             dk = tl.dot(ds, q, dk, input_precision="ieee")
             dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
             if WITH_DQ:
-                target = (dq_ptr + head * D) + (at_row * num_heads * D + half)
+                target = (dq_ptr + place * D) + (at_row * num_heads * D + half)
                 turned = tl.trans(ds)
                 dq = tl.dot(turned, keys_left, input_precision="ieee") * scale
                 tl.atomic_add(target, dq, mask=real, sem="relaxed")
                 if D > HALF:
                     dq = tl.dot(turned, keys_right, input_precision="ieee") * scale
                     tl.atomic_add(target + HALF, dq, mask=real, sem="relaxed")
-    target = (at_key * (num_heads // GROUP) + kv_head) * D + dim
+    target = (at_key * num_kv_heads + kv_head) * D + dim
     if HEADS < GROUP:
         tl.atomic_add(dk_ptr + target, dk * scale, mask=mask, sem="relaxed")
         tl.atomic_add(dv_ptr + target, dv, mask=mask, sem="relaxed")

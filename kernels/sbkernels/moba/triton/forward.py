@@ -1,19 +1,22 @@
 """The forward pass: lists, layout, and the kernels of both layouts one after the other.
 
-Both layouts are always launched; which one works is decided per (query head, sequence) on the
-device, so no launch depends on data and a captured graph can be replayed with other inputs.
+Both layouts are launched; which one works is decided per (query head, sequence) on the device,
+so no launch depends on data and a captured graph can be replayed with other inputs. Where the
+host knows so much of top_k that the gather cannot win, the union alone is launched.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences.
 """
 
 import torch
 
+from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.triton.blocks import BlockTable
 from sbkernels.moba.triton.forward_gather import finish_forward_gather, run_forward_gather
 from sbkernels.moba.triton.forward_union import ForwardState, run_forward_union
-from sbkernels.moba.triton.lists import build_union_lists, choose_layout
+from sbkernels.moba.triton.lists import bound_inflation, build_union_lists, choose_layout
 from sbkernels.moba.triton.rows import build_row_lists
 from sbkernels.moba.triton.tiles import choose_tile, count_programs, max_inflation_of
+from sbkernels.moba.triton.windows import head_windows
 
 
 def run_forward(
@@ -23,48 +26,82 @@ def run_forward(
     words: torch.Tensor,
     table: BlockTable,
     *,
+    top_k_range: TopKRange,
     scale: float,
     deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the output [T, H, D] and the log2-sum-exp2 float32 [H, T]; k, v contiguous.
 
-    `deterministic` keeps to the union layout, which has no atomics.
+    q may lack the first rows of the one sequence. `deterministic` keeps to the union layout,
+    which has no atomics.
     """
     tile = choose_tile("forward_union", q, block_size=table.block_size)
-    lists = build_union_lists(words, table, tile_rows=tile.rows)
-    if deterministic:
+    num_skipped = k.shape[0] - q.shape[0]
+    lists = build_union_lists(words, table, tile_rows=tile.rows, num_skipped=num_skipped)
+    max_inflation = max_inflation_of(q.shape[2])
+    worst = bound_inflation(words.shape[1], min_top_k=top_k_range.least)
+    if deterministic or worst <= max_inflation:
         layout = words.new_zeros((q.shape[1], table.num_sequences))
+        windows = [range(q.shape[1])]
+        state = _allocate(q, layout, num_sums=0)
     else:
-        layout = choose_layout(lists, table, max_inflation=max_inflation_of(q.shape[2]))
-    state = _allocate(q, layout, sums=not deterministic)
-    run_forward_union(q, k, v, words, lists, table, state, tile=tile, scale=scale, repair=False)
-    if not deterministic:
+        layout = choose_layout(lists, table, max_inflation=max_inflation)
+        windows = head_windows(q.shape[1], q.shape[0], q.shape[2])
+        state = _allocate(q, layout, num_sums=len(windows[0]))
+
+    def run_union(heads: range, *, repair: bool) -> None:
+        run_forward_union(
+            q,
+            k,
+            v,
+            words,
+            lists,
+            table,
+            state,
+            tile=tile,
+            scale=scale,
+            heads=heads,
+            repair=repair,
+        )
+
+    for heads in windows:
+        run_union(heads, repair=False)
+        if state.sums.shape[1] == 0:
+            continue
+        chosen = slice(heads.start, heads.stop)
         gather_tile = choose_tile("forward_gather", q, block_size=table.block_size)
         run_forward_gather(
             q,
             k,
             v,
-            build_row_lists(words, table, layout),
+            build_row_lists(
+                words[chosen],
+                table,
+                layout[chosen],
+                max_top_k=top_k_range.most,
+                num_skipped=num_skipped,
+            ),
             table,
             state,
             tile=gather_tile,
             scale=scale,
+            heads=heads,
             num_programs=count_programs(q.device, gather_tile),
         )
-        finish_forward_gather(table, state)
-        run_forward_union(q, k, v, words, lists, table, state, tile=tile, scale=scale, repair=True)
+        finish_forward_gather(table, state, heads=heads, num_skipped=num_skipped)
+        run_union(heads, repair=True)
     return state.out, state.lse
 
 
-def _allocate(q: torch.Tensor, layout: torch.Tensor, *, sums: bool) -> ForwardState:
+def _allocate(q: torch.Tensor, layout: torch.Tensor, *, num_sums: int) -> ForwardState:
+    """Returns empty results, with sums for that many heads."""
     num_tokens, num_heads, head_dim = q.shape
-    shape = (num_tokens if sums else 0, num_heads, head_dim)
     return ForwardState(
         out=q.new_empty((num_tokens, num_heads, head_dim)),
         lse=q.new_empty((num_heads, num_tokens), dtype=torch.float32),
         layout=layout,
         overflow=torch.zeros_like(layout),
-        sums=q.new_empty(shape, dtype=torch.float32),
-        weights=q.new_empty((num_heads, num_tokens), dtype=torch.float32),
-        reference=q.new_empty((num_heads, num_tokens), dtype=torch.float32),
+        sums=q.new_empty((num_tokens, num_sums, head_dim), dtype=torch.float32),
+        weights=q.new_empty((num_sums, num_tokens), dtype=torch.float32),
+        reference=q.new_empty((num_sums, num_tokens), dtype=torch.float32),
     )

@@ -40,9 +40,13 @@ def run_forward_gather(
     *,
     tile: Tile,
     scale: float,
+    heads: range,
     num_programs: int,
 ) -> None:
-    """Adds the past blocks to `sums` and `weights`; sets `overflow` where they cannot hold it."""
+    """Adds the past blocks of the heads to `sums` and `weights`; sets `overflow` where too large.
+
+    `lists` are those of the heads alone.
+    """
     num_tokens, num_heads, head_dim = q.shape
     _forward_gather_kernel[(num_programs, table.block_size // tile.keys)](
         q,
@@ -62,7 +66,9 @@ def run_forward_gather(
         *k.stride(),
         *v.stride(),
         num_tokens,
-        num_heads,
+        k.shape[0] - num_tokens,
+        len(heads),
+        heads.start,
         table.num_blocks,
         table.num_sequences,
         scale * LOG2_E,
@@ -78,11 +84,13 @@ def run_forward_gather(
     )
 
 
-def finish_forward_gather(table: BlockTable, state: ForwardState) -> None:
-    """Fills `out` and `lse` from the sums where the layout is 1."""
+def finish_forward_gather(
+    table: BlockTable, state: ForwardState, *, heads: range, num_skipped: int
+) -> None:
+    """Fills `out` and `lse` of the heads from the sums where the layout is 1."""
     num_tokens, num_heads, head_dim = state.out.shape
     rows = min(FINISH_ROWS, table.block_size)
-    _finish_kernel[(table.num_blocks * table.block_size // rows, num_heads)](
+    _finish_kernel[(table.num_blocks * table.block_size // rows, len(heads))](
         state.sums,
         state.weights,
         state.reference,
@@ -91,6 +99,9 @@ def finish_forward_gather(table: BlockTable, state: ForwardState) -> None:
         state.lse,
         table.entries,
         num_tokens,
+        num_skipped,
+        num_heads,
+        heads.start,
         table.num_sequences,
         BLOCK_SIZE=table.block_size,
         R=rows,
@@ -107,7 +118,16 @@ def _weigh(q, keys, reference, logit_scale):
     return p.to(q.dtype), tl.sum(p, axis=1)
 
 
-@triton.jit(do_not_specialize=["num_tokens", "num_heads", "num_blocks", "num_sequences"])
+@triton.jit(
+    do_not_specialize=[
+        "num_tokens",
+        "num_skipped",
+        "num_heads",
+        "first_head",
+        "num_blocks",
+        "num_sequences",
+    ]
+)
 def _forward_gather_kernel(
     q_ptr,
     k_ptr,
@@ -132,7 +152,9 @@ def _forward_gather_kernel(
     stride_vg,
     stride_vd,
     num_tokens,
+    num_skipped,
     num_heads,
+    first_head,
     num_blocks,
     num_sequences,
     logit_scale,
@@ -144,7 +166,10 @@ def _forward_gather_kernel(
     D: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Programs walk the chunks in turn; axis 1 splits a block that is wider than a tile."""
+    """Programs walk the chunks in turn; axis 1 splits a block that is wider than a tile.
+
+    Lists and sums are those of `num_heads` heads from `first_head` on.
+    """
     # Halves: of the keys, since weights of 128 x 256 spill; of the output, since it goes to
     # memory through a staging tile that must fit shared memory beside K, V and two tiles of Q.
     HALF: tl.constexpr = min(C, 128)
@@ -155,7 +180,8 @@ def _forward_gather_kernel(
     for work in tl.range(tl.program_id(0), num_chunks, tl.num_programs(0)):
         index = tl.load(chunks_ptr + work * 2)
         start = tl.load(chunks_ptr + work * 2 + 1)
-        head, block = (index // num_blocks).to(tl.int64), index % num_blocks
+        place, block = (index // num_blocks).to(tl.int64), index % num_blocks
+        head = first_head + place
         sequence, token, _, first = load_block(table_ptr, block)
         count = tl.load(counts_ptr + index)
         rows = rows_ptr + tl.load(ends_ptr + index) - count
@@ -179,14 +205,14 @@ def _forward_gather_kernel(
         for at in tl.range(start, tl.minimum(start + CHUNK_ROWS, count), R):
             slot = at + tl.arange(0, R)
             real = slot < count
-            row = token + next_row
+            row = token - num_skipped + next_row
             if WIDE:
                 row = row.to(tl.int64)
             next_row = load_rows(rows, slot + R, slot + R < count)
             address = row[:, None] * stride_qt + dim * stride_qd
             q = tl.load((q_ptr + head * stride_qh) + address, mask=real[:, None], other=0.0)
             reference = tl.load(
-                (reference_ptr + head * num_tokens) + row, mask=real, other=float("inf")
+                (reference_ptr + place * num_tokens) + row, mask=real, other=float("inf")
             )
             p, total = _weigh(q, keys, reference, logit_scale)
             if C > HALF:
@@ -194,7 +220,7 @@ def _forward_gather_kernel(
                 total += later_total
             most = tl.maximum(most, total)
             target = (row * num_heads * D)[:, None] + tl.arange(0, WIDTH)[None, :]
-            target = (sums_ptr + head * D) + target
+            target = (sums_ptr + place * D) + target
             out = tl.dot(p, values, input_precision="ieee")
             if C > HALF:
                 out = tl.dot(later_p, later_values, out, input_precision="ieee")
@@ -204,13 +230,15 @@ def _forward_gather_kernel(
                 if C > HALF:
                     out = tl.dot(later_p, later_values_right, out, input_precision="ieee")
                 tl.atomic_add(target + WIDTH, out, mask=real[:, None], sem="relaxed")
-            weights = (weights_ptr + head * num_tokens) + row
+            weights = (weights_ptr + place * num_tokens) + row
             tl.atomic_add(weights, total, mask=real, sem="relaxed")
         if tl.max(most) >= limit:
             tl.store(overflow_ptr + head * num_sequences + sequence, 1)
 
 
-@triton.jit(do_not_specialize=["num_tokens", "num_sequences"])
+@triton.jit(
+    do_not_specialize=["num_tokens", "num_skipped", "num_heads", "first_head", "num_sequences"]
+)
 def _finish_kernel(
     sums_ptr,
     weights_ptr,
@@ -220,27 +248,33 @@ def _finish_kernel(
     lse_ptr,
     table_ptr,
     num_tokens,
+    num_skipped,
+    num_heads,
+    first_head,
     num_sequences,
     BLOCK_SIZE: tl.constexpr,
     R: tl.constexpr,
     D: tl.constexpr,
 ):
     """One program per (tile of rows, query head): normalises the sums."""
-    tile, head = tl.program_id(0), tl.program_id(1)
+    tile, place = tl.program_id(0), tl.program_id(1)
+    head = first_head + place
     block = tile * R // BLOCK_SIZE
     sequence, token, length, first = load_block(table_ptr, block)
     start = (block - first) * BLOCK_SIZE + tile * R % BLOCK_SIZE
-    if start >= length:
+    if (start >= length) | (start < num_skipped):
         return
     if tl.load(layout_ptr + head * num_sequences + sequence) == 0:
         return
     row = start + tl.arange(0, R)
     real = row < length
-    index = head.to(tl.int64) * num_tokens + token + row
+    at = (token + row - num_skipped).to(tl.int64)
+    index = place.to(tl.int64) * num_tokens + at
     total = tl.load(weights_ptr + index, mask=real, other=1.0)
     top = tl.load(reference_ptr + index, mask=real, other=0.0)
-    num_heads = tl.num_programs(1)
-    target = ((token + row).to(tl.int64) * num_heads + head)[:, None] * D + tl.arange(0, D)[None, :]
-    out = tl.load(sums_ptr + target, mask=real[:, None], other=0.0) / total[:, None]
+    dim = tl.arange(0, D)[None, :]
+    source = (at * tl.num_programs(1) + place)[:, None] * D + dim
+    out = tl.load(sums_ptr + source, mask=real[:, None], other=0.0) / total[:, None]
+    target = (at * num_heads + head)[:, None] * D + dim
     tl.store(out_ptr + target, out.to(out_ptr.dtype.element_ty), mask=real[:, None])
-    tl.store(lse_ptr + index, top + tl.log2(total), mask=real)
+    tl.store(lse_ptr + head.to(tl.int64) * num_tokens + at, top + tl.log2(total), mask=real)

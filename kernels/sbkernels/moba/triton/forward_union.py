@@ -36,9 +36,10 @@ class ForwardState:
         lse: float32 [H, T], log2 of the sum of exp2 of the scaled logits.
         layout: int32 [H, N], 1 where the gather kernel does the past blocks.
         overflow: int32 [H, N], set by the gather kernel where its float32 sums would overflow.
-        sums: float32 [T, H, D], unnormalised output relative to `reference` (gather only).
-        weights: float32 [H, T], its sum of exponentials.
-        reference: float32 [H, T], the largest scaled logit of the own block.
+        sums: float32 [T, V, D], unnormalised output relative to `reference` (gather only), of
+            the V heads of the window at hand.
+        weights: float32 [V, T], its sum of exponentials.
+        reference: float32 [V, T], the largest scaled logit of the own block.
     """
 
     out: torch.Tensor
@@ -68,15 +69,16 @@ def run_forward_union(
     *,
     tile: Tile,
     scale: float,
+    heads: range,
     repair: bool,
 ) -> None:
-    """Fills `out` and `lse` where the layout is 0; elsewhere the own block's part of the sums.
+    """Fills `out` and `lse` of the heads where the layout is 0; elsewhere the own block's sums.
 
     With `repair` it fills `out` and `lse` where the gather kernel reported an overflow, and
-    nothing else. k and v are contiguous.
+    nothing else. k and v are contiguous; q may lack the first rows of the one sequence.
     """
     num_tokens, num_heads, head_dim = q.shape
-    _forward_union_kernel[(lists.num_past.shape[1], num_heads)](
+    _forward_union_kernel[(lists.num_past.shape[1], len(heads))](
         q,
         describe_tiles(k, tile.keys),
         describe_tiles(v, tile.keys),
@@ -95,6 +97,9 @@ def run_forward_union(
         q.stride(1),
         q.stride(2),
         num_tokens,
+        k.shape[0] - num_tokens,
+        num_heads,
+        heads.start,
         table.num_sequences,
         words.shape[1],
         words.shape[2],
@@ -117,7 +122,17 @@ def row_bit(words_ptr, block, num_words, row):
     return ((word >> (row % 32)) & 1) != 0
 
 
-@triton.jit(do_not_specialize=["num_tokens", "num_sequences", "max_num_blocks", "num_words"])
+@triton.jit(
+    do_not_specialize=[
+        "num_tokens",
+        "num_skipped",
+        "num_heads",
+        "first_head",
+        "num_sequences",
+        "max_num_blocks",
+        "num_words",
+    ]
+)
 def _forward_union_kernel(
     q_ptr,
     k_tiles,
@@ -137,6 +152,9 @@ def _forward_union_kernel(
     stride_qh,
     stride_qd,
     num_tokens,
+    num_skipped,
+    num_heads,
+    first_head,
     num_sequences,
     max_num_blocks,
     num_words,
@@ -150,13 +168,14 @@ def _forward_union_kernel(
 ):
     """One program per (query tile, query head); late tiles first, they have the longest lists."""
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
-    head = tl.program_id(1)
+    head = first_head + tl.program_id(1)
     block = tile * R // BLOCK_SIZE
     sequence, token, length, first = load_block(table_ptr, block)
     in_block = tile * R % BLOCK_SIZE
     own = block - first
     row = own * BLOCK_SIZE + in_block + tl.arange(0, R)
-    if own * BLOCK_SIZE + in_block >= length:
+    start_row = own * BLOCK_SIZE + in_block
+    if (start_row >= length) | (start_row < num_skipped):
         return
     gather = tl.load(layout_ptr + head * num_sequences + sequence) != 0
     if REPAIR:
@@ -165,7 +184,8 @@ def _forward_union_kernel(
         gather = False
     real = row < length
     dim = tl.arange(0, D)
-    address = (token + row).to(tl.int64)[:, None] * stride_qt + dim[None, :] * stride_qd
+    query = token + row - num_skipped
+    address = query.to(tl.int64)[:, None] * stride_qt + dim[None, :] * stride_qd
     q = tl.load(q_ptr + head.to(tl.int64) * stride_qh + address, mask=real[:, None], other=0.0)
 
     # A finite start keeps rows that choose nothing in a step free of inf - inf.
@@ -207,13 +227,17 @@ def _forward_union_kernel(
         top = new_top
     total = tl.where(real, total, 1.0)
 
-    row_index = head.to(tl.int64) * num_tokens + token + row
-    target = (token + row).to(tl.int64)[:, None] * tl.num_programs(1) * D + head * D + dim[None, :]
+    at = query.to(tl.int64)
     if gather:
+        place = tl.program_id(1)
+        target = (at[:, None] * tl.num_programs(1) + place) * D + dim[None, :]
+        row_index = place.to(tl.int64) * num_tokens + at
         tl.store(sums_ptr + target, acc, mask=real[:, None])
         tl.store(weights_ptr + row_index, total, mask=real)
         tl.store(reference_ptr + row_index, top, mask=real)
     else:
+        target = (at[:, None] * num_heads + head) * D + dim[None, :]
+        row_index = head.to(tl.int64) * num_tokens + at
         acc = acc / total[:, None]
         tl.store(out_ptr + target, acc.to(out_ptr.dtype.element_ty), mask=real[:, None])
         tl.store(lse_ptr + row_index, top + tl.log2(total), mask=real)

@@ -7,6 +7,8 @@ import torch
 import triton
 from torch.nn.functional import pad
 
+from sbkernels.moba.budget import TopKRange
+from sbkernels.moba.dense import attend_dense
 from sbkernels.moba.selection import BlockSelection, num_blocks_of
 from sbkernels.moba.triton.operators import coverage_op, forward_op, select_op
 from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
@@ -15,6 +17,7 @@ from sbkernels.moba.triton.selection import PackedSelection, pack_selection
 BLOCK_SIZES = (64, 128, 256, 512)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 128
+DENSE_SHARE = 0.5
 
 
 @torch.no_grad()
@@ -26,6 +29,7 @@ def select(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
 ) -> PackedSelection:
     """Returns the chosen blocks as words on the device."""
     _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
@@ -33,6 +37,7 @@ def select(
         top_k=top_k,
         block_size=block_size,
         max_seqlen=max_seqlen,
+        top_k_range=top_k_range,
         words=select_op(_widen(q), _widen(k), cu_seqlens, top_k, block_size, max_seqlen),
         cu_seqlens=cu_seqlens,
         num_tokens=q.shape[0],
@@ -73,6 +78,7 @@ def attend(
     *,
     block_size: int,
     max_seqlen: int,
+    top_k_range: TopKRange,
     scale: float,
     selection: BlockSelection | None,
     deterministic: bool,
@@ -82,22 +88,50 @@ def attend(
     if scale <= 0:
         # Row maxima are taken before scaling.
         raise ValueError(f"sbkernels: scale: got {scale}, wanted a positive number (triton).")
+    num_dense = 0
+    if not deterministic and cu_seqlens.shape[0] == 2:
+        num_dense = count_dense_rows(q.shape[0], top_k_range, block_size=block_size)
+    if num_dense and num_dense == q.shape[0]:
+        return attend_dense(q, k, v, scale=scale)
     if selection is None:
-        packed = select(q, k, cu_seqlens, top_k, block_size=block_size, max_seqlen=max_seqlen)
+        packed = select(
+            q,
+            k,
+            cu_seqlens,
+            top_k,
+            block_size=block_size,
+            max_seqlen=max_seqlen,
+            top_k_range=top_k_range,
+        )
     else:
         packed = pack_selection(selection, cu_seqlens)
-    head_dim = q.shape[2]
+    covered, others = q.split([num_dense, q.shape[0] - num_dense]) if num_dense else (None, q)
     out, _ = forward_op(
-        _widen(q),
+        _widen(others),
         _widen(k),
         _widen(v),
         cu_seqlens,
         packed.words,
         block_size,
+        *packed.top_k_range,
         scale,
         deterministic,
     )
-    return out[..., :head_dim]
+    out = out[..., : q.shape[2]]
+    if covered is None:
+        return out
+    return torch.cat([attend_dense(covered, k[:num_dense], v[:num_dense], scale=scale), out])
+
+
+def count_dense_rows(num_tokens: int, top_k_range: TopKRange, *, block_size: int) -> int:
+    """Returns how many first rows of one sequence the library's dense attention shall do.
+
+    They are those that attend to all blocks whatever top_k is within its range; none where they
+    are too few to be worth a call of their own.
+    """
+    num_rows = min(num_tokens, top_k_range.least * block_size)
+    worth = num_rows == num_tokens or num_rows >= DENSE_SHARE * num_tokens
+    return num_rows if worth else 0
 
 
 def _check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.selection import num_blocks_of
 from sbkernels.moba.triton.backward import run_backward
 from sbkernels.moba.triton.blocks import bound_num_blocks, build_block_table
@@ -97,19 +98,27 @@ def forward_op(
     cu_seqlens: torch.Tensor,
     words: torch.Tensor,
     block_size: int,
+    min_top_k: int,
+    max_top_k: int,
     scale: float,
     deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the output [T, H, D] and the log2-sum-exp2 float32 [H, T]."""
+    """Returns the output [T, H, D] and the log2-sum-exp2 float32 [H, T].
+
+    q may lack the first rows of the one sequence, whole blocks of them.
+    """
     if q.shape[0] == 0:
-        return _empty_output(q, k, v, cu_seqlens, words, block_size, scale, deterministic)
-    table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
+        return _empty_output(
+            q, k, v, cu_seqlens, words, block_size, min_top_k, max_top_k, scale, deterministic
+        )
+    table = build_block_table(cu_seqlens, k.shape[0], block_size=block_size)
     return run_forward(
         q,
         k.contiguous(),
         v.contiguous(),
         words,
         table,
+        top_k_range=TopKRange(min_top_k, max_top_k),
         scale=scale,
         deterministic=deterministic,
     )
@@ -123,6 +132,8 @@ def _empty_output(
     cu_seqlens: torch.Tensor,
     words: torch.Tensor,
     block_size: int,
+    min_top_k: int,
+    max_top_k: int,
     scale: float,
     deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,13 +151,15 @@ def backward_op(
     cu_seqlens: torch.Tensor,
     words: torch.Tensor,
     block_size: int,
+    min_top_k: int,
+    max_top_k: int,
     scale: float,
     deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns dQ [T, H, D], dK and dV [T, G, D]."""
     if q.shape[0] == 0:
         return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
+    table = build_block_table(cu_seqlens, k.shape[0], block_size=block_size)
     return run_backward(
         dout,
         q,
@@ -156,6 +169,7 @@ def backward_op(
         lse,
         words,
         table,
+        max_top_k=max_top_k,
         scale=scale,
         deterministic=deterministic,
     )
@@ -172,6 +186,8 @@ def _empty_gradients(
     cu_seqlens: torch.Tensor,
     words: torch.Tensor,
     block_size: int,
+    min_top_k: int,
+    max_top_k: int,
     scale: float,
     deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -179,9 +195,9 @@ def _empty_gradients(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    q, k, v, cu_seqlens, words, block_size, scale, deterministic = inputs
+    q, k, v, cu_seqlens, words, *constants = inputs
     ctx.save_for_backward(q, k, v, *output, cu_seqlens, words)
-    ctx.constants = (block_size, scale, deterministic)
+    ctx.constants = constants
     ctx.set_materialize_grads(False)
 
 
@@ -190,7 +206,7 @@ def _differentiate(
 ) -> tuple[torch.Tensor | None, ...]:
     assert dlse is None, "the log-sum-exp is not an output that users see"
     gradients = backward_op(dout, *ctx.saved_tensors, *ctx.constants)
-    return (*gradients, None, None, None, None, None)
+    return (*gradients, None, None, None, None, None, None, None)
 
 
 forward_op.register_autograd(_differentiate, setup_context=_save)

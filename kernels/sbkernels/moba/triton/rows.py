@@ -4,9 +4,9 @@ Made from the selection words by counting and prefix sums, without sort or atomi
 order is always the same. The key-major kernels walk these lists; the gather forward in chunks
 of equal size, named in a work table whose length stays on the device.
 
-Rows are stored relative to their sequence, as 16 bits where max_seqlen allows: the worst case
-(every row chose every past block; top_k is not known to the host) is then 268 MB at 64K
-tokens x 16 heads x 256 blocks.
+Rows are stored relative to their sequence, as 16 bits where max_seqlen allows, in a buffer for
+the most pairs that the host must expect: at 64K tokens x 16 heads x 256 blocks 57 MB where it
+knows that top_k is at most 32, 267 MB where it knows nothing (every row chose every past block).
 
 Shapes: H query heads, N sequences, S padded blocks, M blocks of the longest sequence, W words.
 """
@@ -44,15 +44,39 @@ class RowLists:
     chunk_ends: torch.Tensor
 
 
+def bound_pairs(num_blocks: int, *, max_num_blocks: int, max_top_k: int) -> int:
+    """Returns the most (row, past block) pairs of a head, in units of the rows of a block.
+
+    Sequences have at most `max_num_blocks` of the `num_blocks` blocks. Pairs grow faster than
+    length, so the worst case is as many of the longest as fit, and one of the rest.
+    """
+    longest, rest = divmod(num_blocks, max_num_blocks)
+    return longest * _pairs(max_num_blocks, max_top_k) + _pairs(rest, max_top_k)
+
+
+def _pairs(num_blocks: int, max_top_k: int) -> int:
+    rising = min(num_blocks, max_top_k)
+    return rising * (rising - 1) // 2 + (num_blocks - rising) * (max_top_k - 1)
+
+
 def build_row_lists(
-    words: torch.Tensor, table: BlockTable, layout: torch.Tensor | None
+    words: torch.Tensor,
+    table: BlockTable,
+    layout: torch.Tensor | None,
+    *,
+    max_top_k: int,
+    num_skipped: int,
 ) -> RowLists:
-    """Returns the lists of past-block choices; with a layout only where it is 1."""
+    """Returns the lists of past-block choices; with a layout only where it is 1.
+
+    `max_top_k` bounds the blocks that a row chose; the first `num_skipped` rows of the (one)
+    sequence are left out.
+    """
     num_heads, max_num_blocks, num_words = words.shape
     num_lists = num_heads * table.num_blocks
     counts = words.new_empty(num_lists)
     grid = (table.num_blocks, num_heads)
-    sizes = (table.num_sequences, max_num_blocks, num_words)
+    sizes = (table.num_sequences, max_num_blocks, num_words, num_skipped)
     _count_kernel[grid](
         words,
         table.entries if layout is None else layout,
@@ -66,7 +90,8 @@ def build_row_lists(
     )
     ends = counts.cumsum(0, dtype=torch.int64)
     chunk_ends = ((counts + (CHUNK_ROWS - 1)) // CHUNK_ROWS).cumsum(0, dtype=torch.int64)
-    capacity = num_lists * table.block_size * (max_num_blocks - 1) // 2
+    pairs = bound_pairs(table.num_blocks, max_num_blocks=max_num_blocks, max_top_k=max_top_k)
+    capacity = num_heads * table.block_size * pairs
     short = max_num_blocks * table.block_size <= 1 << 16
     rows = words.new_empty(max(1, capacity), dtype=torch.int16 if short else torch.int32)
     chunks = words.new_empty((capacity // CHUNK_ROWS + num_lists, 2))
@@ -97,14 +122,15 @@ def load_rows(rows_ptr, index, mask):
 
 
 @triton.jit
-def _word_span(table_ptr, block, BLOCK_SIZE: tl.constexpr):
+def _word_span(table_ptr, block, num_skipped, BLOCK_SIZE: tl.constexpr):
     """Returns (sequence, block within it, first and last + 1 word of the rows behind it)."""
     sequence, _, length, first = load_block(table_ptr, block)
     WORDS: tl.constexpr = BLOCK_SIZE // 32
-    return sequence, block - first, (block + 1) * WORDS, first * WORDS + (length + 31) // 32
+    start = tl.maximum(block + 1, first + num_skipped // BLOCK_SIZE) * WORDS
+    return sequence, block - first, start, first * WORDS + (length + 31) // 32
 
 
-@triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words"])
+@triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words", "num_skipped"])
 def _count_kernel(
     words_ptr,
     layout_ptr,
@@ -113,13 +139,14 @@ def _count_kernel(
     num_sequences,
     max_num_blocks,
     num_words,
+    num_skipped,
     BLOCK_SIZE: tl.constexpr,
     USE_LAYOUT: tl.constexpr,
     PASS: tl.constexpr,
 ):
     """One program per (padded key block, query head)."""
     block, head = tl.program_id(0), tl.program_id(1)
-    sequence, within, start, stop = _word_span(table_ptr, block, BLOCK_SIZE)
+    sequence, within, start, stop = _word_span(table_ptr, block, num_skipped, BLOCK_SIZE)
     if USE_LAYOUT:
         stop = stop * tl.load(layout_ptr + head * num_sequences + sequence)
     words_ptr += (head.to(tl.int64) * max_num_blocks + within) * num_words
@@ -130,7 +157,7 @@ def _count_kernel(
     tl.store(counts_ptr + head * tl.num_programs(0) + block, tl.sum(total))
 
 
-@triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words"])
+@triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words", "num_skipped"])
 def _fill_kernel(
     words_ptr,
     rows_ptr,
@@ -142,6 +169,7 @@ def _fill_kernel(
     num_sequences,
     max_num_blocks,
     num_words,
+    num_skipped,
     BLOCK_SIZE: tl.constexpr,
     CHUNK_ROWS: tl.constexpr,
     PASS: tl.constexpr,
@@ -152,7 +180,7 @@ def _fill_kernel(
     count = tl.load(counts_ptr + index)
     if count == 0:
         return
-    _, within, start, stop = _word_span(table_ptr, block, BLOCK_SIZE)
+    _, within, start, stop = _word_span(table_ptr, block, num_skipped, BLOCK_SIZE)
     words_ptr += (head.to(tl.int64) * max_num_blocks + within) * num_words
     out = rows_ptr + tl.load(ends_ptr + index) - count
     bit = tl.arange(0, PASS * 32)

@@ -33,6 +33,8 @@ ROWS_AND_WARPS = {
     2048: (16, 8),
 }
 MAX_NUM_BLOCKS = max(ROWS_AND_WARPS)
+# Scores beyond it, infinite ones and NaN count as it: a total order even of broken inputs.
+LARGEST = tl.constexpr(3e38)
 
 
 def select_words(
@@ -153,6 +155,9 @@ def _choose(
     block = tl.arange(0, B)
     scores = score_blocks(q, centroids_ptr, own, D, B, 0, 1)
     scores = tl.where(scores == 0, 0.0, scores)  # -0.0 and 0.0 are a tie, also as integers
+    # Finite, so that no row chooses more than `want` blocks: buffers are sized by that.
+    scores = tl.where(scores == scores, scores, -LARGEST)
+    scores = tl.minimum(tl.maximum(scores, -LARGEST), LARGEST)
     scores = tl.where(block[None, :] < own, scores, -float("inf"))
     member = _top_mask(scores, own, want) | (block == own)[None, :]
     bits = tl.where(member & real[:, None], 1, 0) << (tl.arange(0, R) % WORD)[:, None]

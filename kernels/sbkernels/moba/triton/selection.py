@@ -50,6 +50,7 @@ def pack_selection(selection: BlockSelection, cu_seqlens: torch.Tensor) -> Packe
         top_k=selection.top_k,
         block_size=block_size,
         max_seqlen=selection.max_seqlen,
+        top_k_range=selection.top_k_range,
         words=words.index_add_(2, row // 32, bits),
         cu_seqlens=cu_seqlens,
         num_tokens=num_tokens,

@@ -1,0 +1,266 @@
+"""What a budget range on the host, head windows and the dense first rows change; packed calls.
+
+Usage: PYTHONPATH=kernels python kernels/bench/bounds.py OUT.csv [--check] [CASE ...]
+
+`--check` calls everything once and times nothing: it fills the compiler's cache, and several
+processes may do it side by side. Rows of one run share `run_id`: take ratios inside it. "graph"
+replays a captured CUDA graph, so that it is time on the device alone.
+"""
+
+import csv
+import inspect
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import triton
+from inputs import draw_inputs
+from peers import dense_call
+from timing import Timing, time_call
+from torch.nn.attention.varlen import varlen_attn
+
+from sbkernels import moba_attention, select_blocks
+from sbkernels.moba.dense import attend_dense
+from sbkernels.moba.triton import op, windows
+from sbkernels.testing import FAMILIES, PackedInputs, assert_close
+
+# Prompt tokens of 16 consecutive requests of the Mooncake conversation trace: 65,254 in all.
+MOONCAKE = (5871, 6413, 17759, 949, 3167, 2794, 922, 932, 1042, 2353, 2382, 12903, 907, 939)
+MOONCAKE_LENGTHS = (*MOONCAKE, 1556, 4365)
+NEVER = 2.0
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Sequences and a budget; heads of 128 dimensions."""
+
+    lengths: tuple[int, ...]
+    block_size: int = 256
+    top_k: int = 32
+    num_heads: int = 16
+    num_kv_heads: int = 2
+    families: tuple[str, ...] = FAMILIES
+
+
+CASES = {
+    "8k": Case(lengths=(8192,), families=("iid",)),
+    "16k": Case(lengths=(16384,)),
+    "32k": Case(lengths=(32768,)),
+    "64k": Case(lengths=(65536,)),
+    "64k_128x8": Case(lengths=(65536,), block_size=128, top_k=8, num_kv_heads=16),
+    "mooncake": Case(lengths=MOONCAKE_LENGTHS),
+    "8x8k": Case(lengths=(8192,) * 8, families=("iid",)),
+    "64x1k": Case(lengths=(1024,) * 64, families=("iid",)),
+    "256k": Case(lengths=(262144,), families=("correlated",)),
+}
+
+
+@contextmanager
+def switched(*, share: float, sums_mib: int) -> Iterator[None]:
+    """Sets the share from which first rows are dense, and the memory of the sums, for a while."""
+    before = op.DENSE_SHARE, windows.SUMS_BYTES
+    op.DENSE_SHARE, windows.SUMS_BYTES = share, sums_mib << 20
+    try:
+        yield
+    finally:
+        op.DENSE_SHARE, windows.SUMS_BYTES = before
+
+
+def attend_call(
+    case: Case,
+    inputs: PackedInputs,
+    *,
+    bounded: bool,
+    share: float = NEVER,
+    sums_mib: int = 1 << 20,
+    backward: bool = True,
+    deterministic: bool = False,
+) -> Call:
+    """Returns a call of our attention; `bounded` promises the range of top_k."""
+    top_k = torch.full((len(case.lengths),), case.top_k, dtype=torch.int32, device="cuda")
+    promise = {"min_top_k": case.top_k, "max_top_k": case.top_k} if bounded else {}
+    leaves = [x.detach().requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v)]
+
+    def call() -> object:
+        with switched(share=share, sums_mib=sums_mib):
+            out = moba_attention(
+                *leaves,
+                inputs.cu_seqlens,
+                top_k,
+                block_size=case.block_size,
+                max_seqlen=inputs.max_seqlen,
+                deterministic=deterministic,
+                **promise,
+            )
+            # The backward pass reads the switches as well.
+            return torch.autograd.grad(out, leaves, inputs.grad_out) if backward else out
+
+    return call
+
+
+def select_call(case: Case, inputs: PackedInputs) -> Call:
+    """Returns a call of the selection alone."""
+    sizes = {"block_size": case.block_size, "max_seqlen": inputs.max_seqlen}
+    top_k = torch.full((len(case.lengths),), case.top_k, dtype=torch.int32, device="cuda")
+    return lambda: select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **sizes)
+
+
+def library_calls(inputs: PackedInputs, lengths: tuple[int, ...]) -> dict[str, Call]:
+    """Returns dense attention by the library: a call per sequence, and one for variable lengths."""
+    leaves = [x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v)]
+    scale = inputs.q.shape[2] ** -0.5
+
+    def one_by_one() -> object:
+        parts = zip(*(x.split(lengths) for x in leaves), strict=True)
+        out = torch.cat([attend_dense(*part, scale=scale) for part in parts])
+        return torch.autograd.grad(out, leaves, inputs.grad_out)
+
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, object] = {"is_causal": True} if "is_causal" in known else {}
+    options = options or {"window_size": (-1, 0)}
+    if "enable_gqa" in known:
+        options["enable_gqa"] = True
+    ends, longest = inputs.cu_seqlens, inputs.max_seqlen
+
+    def varlen() -> object:
+        out = varlen_attn(*leaves, ends, ends, longest, longest, **options)
+        return torch.autograd.grad(out, leaves, inputs.grad_out)
+
+    return {"cudnn_each": one_by_one, "varlen": varlen}
+
+
+def captured(call: Call) -> Call:
+    """Returns the replay of a CUDA graph of the call."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = call()
+    return lambda: (graph.replay(), kept)
+
+
+def calls_of(name: str, case: Case, family: str) -> Iterator[tuple[str, str, Call]]:
+    """Yields (part, implementation, call) of a case; a name in _graph asks for a captured one."""
+    inputs = _draw(case, case.lengths, family)
+    both = "forward_backward"
+    if name == "mooncake":
+        yield from _packed_calls(case, inputs, family)
+    elif len(case.lengths) > 1:
+        yield both, "triton_graph", attend_call(case, inputs, bounded=True)
+        for implementation, call in library_calls(inputs, case.lengths).items():
+            yield both, implementation, call
+            yield both, f"{implementation}_graph", call
+    else:
+        yield from _single_calls(name, case, inputs)
+
+
+def verify(call: Call, wanted: Call) -> None:
+    """Raises AssertionError unless both calls give the same gradients up to bfloat16's digits."""
+    for name, ours, true in zip(("dq", "dk", "dv"), call(), wanted(), strict=True):  # type: ignore[call-overload]
+        assert_close(name, ours, true, tolerance=0.02)
+
+
+def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple[str, str, Call]]:
+    both, length = "forward_backward", case.lengths[0]
+    if name != "256k":
+        for part in ("forward", both):
+            yield part, "cudnn", dense_call(inputs, "cudnn", backward=part == both)
+        yield both, "triton_unbounded", attend_call(case, inputs, bounded=False)
+    yield both, "triton_bounded", attend_call(case, inputs, bounded=True)
+    yield "forward", "triton_bounded", attend_call(case, inputs, bounded=True, backward=False)
+    for mib in (256, 128) if length >= 65536 else ():
+        yield both, f"triton_{mib}mib", attend_call(case, inputs, bounded=True, sums_mib=mib)
+    if length <= 65536 and case.top_k * case.block_size * 8 >= length:
+        prefixed = attend_call(case, inputs, bounded=True, share=0.1, sums_mib=256)
+        verify(prefixed, attend_call(case, inputs, bounded=False))
+        yield both, "triton_dense_rows", prefixed
+    if length <= 16384:
+        yield "selection", "triton_graph", select_call(case, inputs)
+        cudnn = dense_call(inputs, "cudnn", backward=True)
+        yield both, "cudnn_graph", cudnn
+        plain = attend_call(case, inputs, bounded=True)
+        yield both, "triton_bounded_graph", plain
+        yield both, "triton_dense_rows_graph", prefixed
+        fixed = attend_call(case, inputs, bounded=True, deterministic=True)
+        yield both, "triton_deterministic_graph", fixed
+
+
+def _packed_calls(case: Case, inputs: PackedInputs, family: str) -> Iterator[tuple[str, str, Call]]:
+    packed = attend_call(case, inputs, bounded=True, sums_mib=256)
+    singles = [
+        Case(lengths=(n,), block_size=case.block_size, top_k=case.top_k) for n in case.lengths
+    ]
+    drawn = [_draw(single, single.lengths, family) for single in singles]
+
+    def one_by_one(*, bounded: bool) -> Call:
+        calls = [
+            attend_call(single, part, bounded=bounded)
+            for single, part in zip(singles, drawn, strict=True)
+        ]
+        return lambda: [call() for call in calls]
+
+    yield "forward_backward", "triton_packed", packed
+    yield "forward_backward", "triton_packed_graph", packed
+    yield "forward_backward", "triton_parts", one_by_one(bounded=False)
+    yield "forward_backward", "triton_parts_graph", one_by_one(bounded=False)
+    yield "forward_backward", "triton_parts_bounded_graph", one_by_one(bounded=True)
+
+
+def _draw(case: Case, lengths: tuple[int, ...], family: str) -> PackedInputs:
+    return draw_inputs(
+        lengths,
+        num_heads=case.num_heads,
+        num_kv_heads=case.num_kv_heads,
+        head_dim=128,
+        family=family,
+        seed=0,
+    )
+
+
+def main(target: Path, names: list[str], *, check: bool) -> None:
+    """Writes a row per measurement as it is taken."""
+    fixed = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "run_id": uuid.uuid4().hex[:8],
+    }
+    with target.open("w", newline="") as file:
+        columns = ["case", "inputs", "part", "implementation", *Timing.__annotations__, *fixed]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for name in names or CASES:
+            case = CASES[name]
+            for family in case.families[:1] if check else case.families:
+                for part, implementation, call in calls_of(name, case, family):
+                    label = {"case": name, "inputs": family, "part": part}
+                    label["implementation"] = implementation
+                    try:
+                        timed = captured(call) if implementation.endswith("_graph") else call
+                        timed()
+                    except (RuntimeError, TypeError, ValueError) as error:
+                        print(f"{name} {implementation}: cannot: {error}"[:200], flush=True)
+                        continue
+                    if check:
+                        continue
+                    timing = time_call(timed)
+                    numbers = {key: f"{value:.3f}" for key, value in asdict(timing).items()}
+                    writer.writerow({**label, **numbers, **fixed})
+                    file.flush()
+                    line = f"{name:10}{family[:4]:6}{part:17}{implementation:27}"
+                    print(f"{line}{timing.p50_ms:9.3f} ms {timing.peak_gib:7.3f} GiB", flush=True)
+                torch.cuda.synchronize()
+                torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    arguments = [x for x in sys.argv[2:] if x != "--check"]
+    main(Path(sys.argv[1]), arguments, check="--check" in sys.argv)

@@ -21,6 +21,7 @@ from peers import DENSE, dense_call, flex_call
 from timing import Timing, time_call
 
 from sbkernels import coverage_curve, moba_attention, select_blocks
+from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.triton.blocks import build_block_table
 from sbkernels.moba.triton.lists import build_union_lists
 from sbkernels.moba.triton.op import select
@@ -101,23 +102,34 @@ def measure(name: str, setting: Setting, family: str) -> Iterator[tuple[str, str
     top_k = torch.tensor([setting.top_k], dtype=torch.int32, device="cuda")
     options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
     here = (inputs.q, inputs.k, inputs.cu_seqlens)
+    promise = {"min_top_k": setting.top_k, "max_top_k": setting.top_k}
     calls: list[tuple[str, str, Callable[[], object]]] = [
         ("selection", "triton", lambda: select_blocks(*here, top_k, **options)),
         ("coverage", "triton", lambda: coverage_curve(*here, ladder=LADDER, **options)),
-        ("forward", "triton", lambda: _attend(inputs, top_k, **options)),
-        ("forward_backward", "triton", lambda: _attend_and_grad(inputs, top_k, **options)),
+        ("forward", "triton", lambda: _attend(inputs, top_k, **promise, **options)),
+        (
+            "forward_backward",
+            "triton",
+            lambda: _attend_and_grad(inputs, top_k, **promise, **options),
+        ),
+        (
+            "forward_backward",
+            "triton_unbounded",
+            lambda: _attend_and_grad(inputs, top_k, **options),
+        ),
         (
             "forward_backward",
             "triton_deterministic",
-            lambda: _attend_and_grad(inputs, top_k, deterministic=True, **options),
+            lambda: _attend_and_grad(inputs, top_k, deterministic=True, **promise, **options),
         ),
     ]
     for peer in DENSE:
         calls.append(("forward", peer, dense_call(inputs, peer, backward=False)))
         calls.append(("forward_backward", peer, dense_call(inputs, peer, backward=True)))
-    words = select(*here, top_k, **options).words
+    known = TopKRange(setting.top_k, setting.top_k)
+    words = select(*here, top_k, **options, top_k_range=known).words
     table = build_block_table(inputs.cu_seqlens, setting.length, block_size=setting.block_size)
-    lists = build_union_lists(words, table, tile_rows=128)
+    lists = build_union_lists(words, table, tile_rows=128, num_skipped=0)
     inflation = 128 * lists.num_past.sum() / lists.num_pairs.sum().clamp(min=1)
     print(f"{name} {family}: union inflation {float(inflation):.2f}", flush=True)
     if name == FLEX_SETTING:

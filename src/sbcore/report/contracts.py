@@ -63,6 +63,8 @@ class EvaluationResult(Contract):
 
     scores: dict[str, float]
     score_mean: float | None
+    example_scores: dict[str, list[float]]
+    categories: dict[str, str]
     chance: dict[str, float]
     num_examples: dict[str, int]
     num_available: dict[str, int]

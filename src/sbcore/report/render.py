@@ -12,6 +12,7 @@ from sbcore.report.columns import COLUMNS
 from sbcore.report.compare import Row
 from sbcore.report.contracts import Manifest
 from sbcore.report.doubts import doubts
+from sbcore.report.evidence import evidence, in_words
 from sbcore.report.headline import headline
 from sbcore.report.numbers import milliseconds, number
 
@@ -28,7 +29,7 @@ def render(record: RunRecord, rows: list[Row], gallery: Gallery) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "ms": milliseconds}
+    environment.filters |= {"number": number, "ms": milliseconds, "difference": in_words}
     environment.globals["drawing"] = lambda chart: Markup(inline_drawing(chart))
     page = environment.get_template("index.html.j2")
     return page.render(**_values(record, rows, gallery), light=_css(None), dark=_css(DARK))
@@ -44,6 +45,7 @@ def _values(record: RunRecord, rows: list[Row], gallery: Gallery) -> dict[str, A
         "doubts": doubts(record, rows),
         "facts": facts(record),
         "tasks": task_rows(record, rows),
+        "evidence": evidence(record),
         "groups": grouped(gallery.budgets),
         "manifests": record.manifests,
         "versions": versions(record.manifests),

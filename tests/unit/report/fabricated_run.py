@@ -140,6 +140,8 @@ def write_variant(folder: Path, factor: float) -> None:
         {
             "scores": scores,
             "score_mean": round(sum(scores.values()) / len(scores), 2),
+            "example_scores": {name: example_scores(x) for name, x in scores.items()},
+            "categories": dict.fromkeys(scores, "retrieval") | {"few_shot": "few_shot"},
             "chance": {"recall": 12.5, "multi_value": 12.5, "few_shot": 25.0},
             "num_examples": dict.fromkeys(scores, 24),
             "num_available": dict.fromkeys(scores, 24),
@@ -148,6 +150,12 @@ def write_variant(folder: Path, factor: float) -> None:
     )
     for stage in ("plan", "train", "eval"):
         write_manifest(folder / stage / "manifest.json", stage)
+
+
+def example_scores(score: float) -> list[float]:
+    """24 examples, all right, all wrong or in between, of this mean."""
+    right = int(24 * score / 100)
+    return [100.0] * right + [24 * score - 100 * right] + [0.0] * (23 - right)
 
 
 PLAN = {"optimality_gap": 0.031, "extrapolated": 0}

@@ -84,7 +84,7 @@ class TrainConfig(Section):
     compile_layers: bool = False
     """Compile each layer around its attention (torch.compile, dynamic shapes)."""
     layers_per_shard: PositiveInt = 1
-    """Layers whose weights travel in one collective: more need less host time, fewer less memory."""
+    """Layers whose weights travel in one collective: more cost less host time, fewer less memory."""
     checkpoint_every_steps: NonNegativeInt = 0
     """Steps between checkpoints; 0 = only at the end."""
     keep_checkpoints: PositiveInt = 2

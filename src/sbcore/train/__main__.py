@@ -26,6 +26,7 @@ from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_in
 from sbcore.train.run import TrainingRun
 from sbcore.train.setup import make_trainer
 from sbcore.train.sharding import Ranks, start_ranks
+from sbcore.tune.watch import CurveWatch
 
 
 def main() -> None:
@@ -70,7 +71,8 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
             context="training",
         )
         faults = NonFiniteCount(limit=stage.train.max_nonfinite_steps)
-        run = TrainingRun(trainer, checkpoints, files, tracker, faults)
+        watch = CurveWatch(stage.variant)
+        run = TrainingRun(trainer, checkpoints, files, tracker, faults, watch)
         rows = run.train(resume=arguments.resume)
         save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:

@@ -13,6 +13,7 @@ import numpy as np
 from sbcore.plan.objective import imbalance, packed_ms, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import StepReport
+from sbcore.tune.coverage import coverage_at
 from sbcore.tune.ledger import LedgerPart
 from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
 
@@ -73,7 +74,7 @@ def coverage_delta(facts: StepFacts, ladder: IntArray, *, top_k: int) -> float |
         return None
     curves, lengths = facts.curves[:, measured], facts.plan.lengths[measured]
     base = curves[:, :, np.searchsorted(ladder, top_k)]
-    used = _at(curves, ladder, facts.top_k[:, measured])
+    used = coverage_at(curves, ladder, facts.top_k[:, measured])
     return 100.0 * float(np.average((used - base).mean(axis=0), weights=lengths))
 
 
@@ -154,17 +155,6 @@ def _part_rows(
         "top_k_target": part.top_k_target.ravel(),
         "top_k": part.top_k.ravel(),
         "coverage_k0": curves[:, :, np.searchsorted(ladder, top_k)].ravel(),
-        "coverage": _at(curves, ladder, part.top_k).ravel(),
+        "coverage": coverage_at(curves, ladder, part.top_k).ravel(),
         "predicted_ms": np.broadcast_to(predicted[members], shape).ravel(),
     }
-
-
-def _at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatArray:
-    """Returns C(top_k) between the rungs, [L, n]: linear in k, which the curve nearly is there."""
-    upper = np.minimum(np.searchsorted(ladder, top_k), len(ladder) - 1)
-    lower = np.maximum(upper - 1, 0)
-    span = np.maximum(ladder[upper] - ladder[lower], 1)
-    share = np.clip((top_k - ladder[lower]) / span, 0.0, 1.0)
-    at_upper = np.take_along_axis(curves, upper[..., None], axis=-1)[..., 0]
-    at_lower = np.take_along_axis(curves, lower[..., None], axis=-1)[..., 0]
-    return at_lower + share * (at_upper - at_lower)

@@ -19,6 +19,7 @@ from sbcore.train.account import StepFacts, coverage_delta, metrics_row, used_to
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.clock import Clock
 from sbcore.train.inputs import Inputs
+from sbcore.train.layout import OnlineLayout, PlannedLayout
 from sbcore.train.records import PendingReport, copy_later, curves_of_step, gather_reports
 from sbcore.train.sharding import Ranks
 from sbcore.train.step import Work, learning_rate_at, run_micro_batches, update
@@ -33,6 +34,7 @@ class Ready:
     step: int
     plan: StepPlan
     work: Work
+    expected_delta: float | None  # points of coverage, by what earlier steps measured
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Trainer:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     recompute: Recompute
+    layout: PlannedLayout | OnlineLayout
     tuner: StepTuner
     clock: Clock
     _ready: Ready | None = None
@@ -82,15 +85,16 @@ class Trainer:
 
     def _prepare(self, step: int) -> Ready:
         with self.clock.part("plan"):
-            plan = self.inputs.plan.step(step)
+            plan = self.layout.lay_out(self.inputs.plan.step(step), step)
         with self.clock.part("tune"):
-            targets = self.tuner.targets(plan)
+            targets = self.tuner.targets(plan, step)
+            expected = self.tuner.expected_delta(plan, targets)
         with self.clock.part("data"):
             batches = [self._pack(plan, micro) for micro in self._mine(plan)]
         with self.clock.part("tune"):
             budgets = [self.tuner.budgets(targets, batch, step=step) for batch in batches]
         num_targets = int(self.inputs.store.num_target_tokens[plan.sample_ids].sum())
-        return Ready(step, plan, Work(batches, budgets, num_targets))
+        return Ready(step, plan, Work(batches, budgets, num_targets), expected)
 
     def _mine(self, plan: StepPlan) -> tuple[tuple[int, ...], ...]:
         return plan.batch.micro_batches[self.ranks.rank]
@@ -136,12 +140,16 @@ class Trainer:
         self.tuner.learn(ready.plan.lengths, curves)
         top_k = used_top_k(reports, (num_layers, num_sequences))
         facts = StepFacts(ready.step, ready.plan, reports, top_k, curves)
-        return Finished(facts, self._row(facts, ready))
+        self.layout.learn(facts)
+        row = self._row(facts, ready)
+        self.tuner.review(row)
+        return Finished(facts, row)
 
     def _row(self, facts: StepFacts, ready: Ready) -> dict[str, Any]:
         delta = coverage_delta(facts, self.tuner.coverage.ladder, top_k=self.stage.attention.top_k)
         barrier = self.stage.topology.barrier
         return metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta) | {
+            "expected_coverage_delta": ready.expected_delta,
             "num_target_tokens": ready.work.num_target_tokens,
             "learning_rate": self._learning_rate(facts.step),
             "measured": facts.step >= self.stage.train.warmup_steps_unmeasured,

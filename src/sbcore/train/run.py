@@ -14,6 +14,8 @@ from sbcore.train.files import RunFiles
 from sbcore.train.loop import Finished, Trainer
 from sbcore.train.tables import MetricsFile
 from sbcore.train.trace import traced
+from sbcore.tune.coverage_file import write_coverage
+from sbcore.tune.watch import CurveWatch
 
 
 @dataclass
@@ -25,6 +27,7 @@ class TrainingRun:
     files: RunFiles
     tracker: Tracker
     faults: NonFiniteCount
+    watch: CurveWatch
     metrics: MetricsFile | None = None
     _stood_still_ms: float = 0.0
 
@@ -49,6 +52,7 @@ class TrainingRun:
         if self.metrics is None:
             return []
         self.files.snapshot()(self.files.folder)
+        write_coverage(self.trainer.tuner.coverage, self.files.folder / "coverage.parquet")
         return self.metrics.rows()
 
     def _start(self, *, resume: bool) -> int:
@@ -59,6 +63,7 @@ class TrainingRun:
             return 0
         cursor, arrays = self.checkpoints.load(newest, seed=self.trainer.stage.seed)
         self.trainer.tuner.load(arrays)
+        self.trainer.layout.load(arrays)
         self.faults.load(arrays)
         if self.files.rank == 0:
             self.files.load(newest)
@@ -80,6 +85,8 @@ class TrainingRun:
             return
         if warning is not None:
             sys.stderr.write(f"WARNING: {warning}\n")
+        tuner = self.trainer.tuner
+        self.watch.look(facts.step, facts.curves, measured=tuner.measures(facts.step))
         self.metrics.add(row)
         self.files.add(facts, self.trainer)
         self.tracker.metrics(_numbers(row), step=row["step"])
@@ -95,7 +102,7 @@ class TrainingRun:
         cursor = Cursor(step, num_ranks=plan.num_ranks, finished=step == plan.num_steps)
         self._stood_still_ms = self.checkpoints.save_later(
             cursor,
-            self.trainer.tuner.state() | self.faults.state(),
+            self.trainer.tuner.state() | self.trainer.layout.state() | self.faults.state(),
             write_files=self.files.snapshot(),
         )
 

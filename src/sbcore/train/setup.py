@@ -8,6 +8,7 @@ from sbcore.config.training import TrainConfig
 from sbcore.model.assemble import TrainableModel
 from sbcore.train.clock import Clock, make_clock
 from sbcore.train.inputs import Inputs
+from sbcore.train.layout import make_layout
 from sbcore.train.loop import Trainer
 from sbcore.train.sharding import Ranks
 from sbcore.train.tuning import StepTuner
@@ -37,7 +38,10 @@ def share_trainer(
     """Returns the trainer of one variant among others that take turns with model and optimizer."""
     longest = int(inputs.store.lengths.max())
     tuner = StepTuner(stage, inputs.latency, longest=longest, device=ranks.device)
-    return Trainer(stage, ranks, inputs, made.module, optimizer, made.recompute, tuner, clock)
+    layout = make_layout(stage, inputs.latency)
+    return Trainer(
+        stage, ranks, inputs, made.module, optimizer, made.recompute, layout, tuner, clock
+    )
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:

@@ -3,7 +3,6 @@
 N sequences of the step, K rungs of the ladder.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from sbcore.train.batches import PackedBatch
 from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
-from sbcore.tune.policy import Observation, make_policy
+from sbcore.tune.policy import LearningPolicy, Observation, make_policy, p_of_step
 from sbcore.types import FloatArray, IntArray, LatencyModel
 
 
@@ -36,7 +35,7 @@ class StepTuner:
         self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 
-    def targets(self, plan: StepPlan) -> IntArray:
+    def targets(self, plan: StepPlan, step: int) -> IntArray:
         """Returns target top_k of the step, [num_layers, N]; all blocks for dense attention."""
         if self.stage.kind == "dense":
             shape = (self.latency.num_layers, len(plan.lengths))
@@ -49,8 +48,14 @@ class StepTuner:
                 latency=self.latency,
                 coverage=self.coverage,
                 top_k=self.stage.attention.top_k,
+                step=step,
             )
         )
+
+    def expected_delta(self, plan: StepPlan, targets: IntArray) -> float | None:
+        """Returns the coverage_delta that the targets should bring, points; None if not known."""
+        top_k = self.stage.attention.top_k
+        return self.coverage.expected_delta(plan.lengths, targets, top_k=top_k)
 
     def budgets(self, targets: IntArray, batch: PackedBatch, *, step: int) -> TargetBudgets:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
@@ -62,7 +67,7 @@ class StepTuner:
             ladder=self._ladder,
             rungs=self._rungs,
             top_k0=self.stage.attention.top_k,
-            limits=None if batch.is_dummy else self._limits(batch),
+            limits=None if batch.is_dummy else self._limits(step),
             measure=not batch.is_dummy and step % every == 0,
             dense=self.stage.kind == "dense",
         )
@@ -71,16 +76,31 @@ class StepTuner:
         """Takes the step's measured curves [num_layers, N, K] into the averages."""
         self.coverage = self.coverage.updated(lengths, curves)
 
+    def review(self, row: dict[str, Any]) -> None:
+        """Shows a learning policy what a step took and what it covered."""
+        if isinstance(self.policy, LearningPolicy):
+            self.policy.learn(
+                row["step"], step_ms=row["step_ms"], coverage_delta=row["coverage_delta"]
+            )
+
+    def measures(self, step: int) -> bool:
+        """Whether the step measures curves in every layer."""
+        return self.stage.tuner.kind != "fixed" or step % self.stage.train.coverage_every_steps == 0
+
     def state(self) -> dict[str, Any]:
-        """Returns what a resumed run needs to decide as this one would."""
-        return {"coverage": self.coverage.curves}
+        """Returns what a resumed run needs to decide as this one would, arrays by name."""
+        learned = self.policy.state() if isinstance(self.policy, LearningPolicy) else {}
+        return self.coverage.state() | learned
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the averages."""
-        self.coverage = replace(self.coverage, curves=np.asarray(state["coverage"]))
+        self.coverage = self.coverage.restored(state)
+        if isinstance(self.policy, LearningPolicy):
+            self.policy.load(state)
 
-    def _limits(self, batch: PackedBatch) -> ClampLimits | None:
+    def _limits(self, step: int) -> ClampLimits | None:
         tuner = self.stage.tuner
-        if tuner.kind == "fixed":
+        p = p_of_step(tuner, self.policy, step=step)
+        if p is None or tuner.kind == "fixed":
             return None
-        return ClampLimits(tuner.p, tuner.floor, tuner.cap or self._rungs[-1])
+        return ClampLimits(p, tuner.floor, tuner.cap or self._rungs[-1])

@@ -37,4 +37,4 @@ def test_no_sequences_make_a_dummy_of_one_token():
     assert batch.is_dummy
     assert batch.input_ids.shape == (1, 1)
     assert batch.predict_at.tolist() == [0]
-    assert batch.labels.tolist() == []
+    assert batch.labels.tolist() == [0]

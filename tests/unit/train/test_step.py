@@ -31,7 +31,7 @@ def test_update_clips_steps_and_clears():
     model = torch.nn.Linear(2, 1, bias=False)
     before = model.weight.detach().clone()
     model.weight.grad = torch.tensor([[3.0, 4.0]])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, fused=True)
     norm = update(model, optimizer, learning_rate=0.5, max_norm=1.0)
     assert norm == pytest.approx(5.0)
     expected = before - 0.5 * torch.tensor([[0.6, 0.8]])

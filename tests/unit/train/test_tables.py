@@ -1,6 +1,6 @@
 import json
 
-from sbcore.train.records import MetricsFile, Table
+from sbcore.train.tables import MetricsFile, Table
 
 
 def test_a_cut_off_line_and_later_steps_are_dropped_on_resume(tmp_path):

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from sbcore.model.recompute import Recompute
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.runs = 0
+
+    def forward(self, x, *, scale):
+        self.runs += 1
+        return torch.sin(x * self.weight) * scale
+
+
+def gradient(mode, num_tokens, above_tokens):
+    layer = Layer()
+    recompute = Recompute([layer], mode, above_tokens=above_tokens)
+    active = recompute.prepare(num_tokens)
+    layer(torch.arange(3.0), scale=2.0).sum().backward()
+    return active, layer.runs, layer.weight.grad
+
+
+@pytest.mark.parametrize("mode", ["none", "full", "selective"])
+def test_gradients_do_not_depend_on_the_mode(mode):
+    active, runs, grad = gradient(mode, 10, 0)
+    assert active == (mode != "none")
+    assert runs == (2 if active else 1)
+    torch.testing.assert_close(grad, gradient("none", 10, 0)[2])
+
+
+def test_short_micro_batches_keep_their_activations():
+    assert gradient("full", 100, 100)[:2] == (False, 1)
+    assert gradient("full", 101, 100)[:2] == (True, 2)
+
+
+def test_without_gradients_a_layer_runs_once():
+    layer = Layer()
+    Recompute([layer], "full", above_tokens=0).prepare(1)
+    with torch.no_grad():
+        layer(torch.ones(3), scale=1.0)
+    assert layer.runs == 1

@@ -1,0 +1,35 @@
+import time
+
+from sbcore.train.clock import HostClock
+
+
+def test_a_span_knows_its_waiting_and_parts_add_up():
+    clock = HostClock()
+    clock.start()
+    for _ in range(2):
+        with clock.part("data"):
+            time.sleep(0.01)
+    with clock.micro_batch():
+        time.sleep(0.01)
+        with clock.waiting():
+            time.sleep(0.02)
+    with clock.update():
+        pass
+    times = clock.finish().read()
+    (span,) = times.spans
+    assert 18 < span.waiting_ms < span.total_ms < times.step_ms
+    assert abs(span.compute_ms - (span.total_ms - span.waiting_ms)) < 1e-9
+    assert times.parts["data"] >= 19
+    assert set(times.parts) == {"data", "optimizer"}
+    assert span.start_ms >= times.parts["data"]
+
+
+def test_times_of_a_step_stay_when_the_next_begins():
+    clock = HostClock()
+    clock.start()
+    with clock.micro_batch():
+        pass
+    first = clock.finish()
+    clock.start()
+    assert len(first.read().spans) == 1
+    assert clock.finish().read().spans == []

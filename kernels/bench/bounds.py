@@ -168,10 +168,15 @@ def calls_of(name: str, case: Case, family: str) -> Iterator[tuple[str, str, Cal
         yield from _single_calls(name, case, inputs)
 
 
-def verify(call: Callable[[], Any], wanted: Callable[[], Any]) -> None:
-    """Raises AssertionError unless both calls give the same gradients up to bfloat16's digits."""
-    for name, ours, true in zip(("dq", "dk", "dv"), call(), wanted(), strict=True):
-        assert_close(name, ours, true, tolerance=0.02)
+def agrees(call: Callable[[], Any], wanted: Callable[[], Any]) -> bool:
+    """Returns whether both give the same gradients up to bfloat16's digits; says so if not."""
+    try:
+        for name, ours, true in zip(("dq", "dk", "dv"), call(), wanted(), strict=True):
+            assert_close(name, ours, true, tolerance=0.02)
+    except AssertionError as error:
+        print(f"RED, not timed: {error}", flush=True)
+        return False
+    return True
 
 
 def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple[str, str, Call]]:
@@ -186,15 +191,16 @@ def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple
         yield both, f"triton_{mib}mib", attend_call(case, inputs, bounded=True, sums_mib=mib)
     if length <= 65536 and case.top_k * case.block_size * 8 >= length:
         prefixed = attend_call(case, inputs, bounded=True, share=0.1, sums_mib=256)
-        verify(prefixed, attend_call(case, inputs, bounded=False))
-        yield both, "triton_dense_rows", prefixed
+        if agrees(prefixed, attend_call(case, inputs, bounded=False)):
+            yield both, "triton_dense_rows", prefixed
+            if length <= 16384:
+                yield both, "triton_dense_rows_graph", prefixed
     if length <= 16384:
         yield "selection", "triton_graph", select_call(case, inputs)
         cudnn = dense_call(inputs, "cudnn", backward=True)
         yield both, "cudnn_graph", cudnn
         plain = attend_call(case, inputs, bounded=True)
         yield both, "triton_bounded_graph", plain
-        yield both, "triton_dense_rows_graph", prefixed
         fixed = attend_call(case, inputs, bounded=True, deterministic=True)
         yield both, "triton_deterministic_graph", fixed
 

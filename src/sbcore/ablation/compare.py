@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from sbcore.ablation.building import SharedModel, Workshop
@@ -11,6 +12,7 @@ from sbcore.ablation.deadline import Deadline, Share
 from sbcore.ablation.output import Output, say
 from sbcore.ablation.rounds import run_rounds
 from sbcore.ablation.settings import Setting
+from sbcore.ablation.steps import MeasuredStep
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,15 @@ class Comparison:
             num_warmup=workshop.config.train.warmup_steps_unmeasured,
             seed=workshop.config.seed,
             may_begin=share.may_begin,
+            note=partial(self._note, setting),
         )
         gc.unfreeze()
         if self.output is not None:
             self.output.add(setting, steps, seconds=time.perf_counter() - started)
+
+    def _note(self, setting: Setting, steps: Sequence[MeasuredStep]) -> None:
+        if self.output is not None:
+            self.output.note(setting, steps)
 
     def _workshop(self, setting: Setting) -> Workshop:
         config = setting.config(

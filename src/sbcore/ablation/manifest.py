@@ -44,15 +44,15 @@ class Manifest:
         }
 
     def note(self, values: Mapping[str, Any]) -> None:
-        """Adds entries, written with the next setting."""
+        """Adds entries and writes the file."""
         self._values |= values
+        seconds = round(time.perf_counter() - self._started, 1)
+        write_json(self._path, self._values | {"settings": self._settings, "seconds": seconds})
 
     def add_setting(self, facts: Mapping[str, Any]) -> None:
         """Adds a setting that is done and writes the file."""
         self._settings.append(dict(facts))
-        seconds = round(time.perf_counter() - self._started, 1)
-        rest = {"settings": self._settings, "seconds": seconds}
-        write_json(self._path, self._values | rest)
+        self.note({})
 
 
 def _run_id(config: Config) -> str:

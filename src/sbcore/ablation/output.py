@@ -22,16 +22,13 @@ class Output:
     shape: str
     baseline: str
 
+    def note(self, setting: Setting, steps: Sequence[MeasuredStep]) -> None:
+        """Writes steps down at once, in case that the start does not get to its end."""
+        self.results.journal.add(self._place(setting), steps)
+
     def add(self, setting: Setting, steps: Sequence[MeasuredStep], *, seconds: float) -> None:
         """Writes and prints a setting."""
-        place = Place(
-            device=self.device,
-            shape=self.shape,
-            lengths=setting.data.name,
-            barrier=setting.barrier.value,
-            global_batch=setting.global_batch,
-            run_id=self.manifest.run_id,
-        )
+        place = self._place(setting)
         rounds = len({step.round for step in steps if step.measured})
         self.results.add(place, steps)
         self.manifest.add_setting(
@@ -39,6 +36,16 @@ class Output:
         )
         say(f"{setting.words}: {rounds} measured rounds in {seconds:.0f} s")
         print_setting(place, steps, baseline=self.baseline)
+
+    def _place(self, setting: Setting) -> Place:
+        return Place(
+            device=self.device,
+            shape=self.shape,
+            lengths=setting.data.name,
+            barrier=setting.barrier.value,
+            global_batch=setting.global_batch,
+            run_id=self.manifest.run_id,
+        )
 
 
 def say(line: str) -> None:

@@ -8,22 +8,20 @@ import csv
 import gzip
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 
+from sbcore.ablation.journal import RAW_COLUMNS, Cells, Journal, parse_steps, raw_cells
 from sbcore.ablation.ratios import by_variant
-from sbcore.ablation.steps import STEP_COLUMNS, MeasuredStep, parse_step
-from sbcore.ablation.table import COLUMNS, Cell, Place, variant_row
+from sbcore.ablation.steps import MeasuredStep
+from sbcore.ablation.table import COLUMNS, Place, variant_row
 from sbcore.artifacts import replace_when_done
 from sbcore.errors import SparseBalanceError
 
-TABLE, STEPS = "ablation.csv", "ablation-steps.csv.gz"
-
-RAW_COLUMNS = (*(field.name for field in fields(Place)), *STEP_COLUMNS)
+TABLE, STEPS, JOURNAL = "ablation.csv", "ablation-steps.csv.gz", "ablation-unfinished.csv"
 
 
 class Results:
-    """Both tables; takes up what the folder holds already.
+    """Both tables; takes up what the folder holds already, and what a killed start left in it.
 
     Raises:
         SparseBalanceError: A file there has other columns, or is broken.
@@ -33,17 +31,22 @@ class Results:
         self._folder = folder
         self._rows = read_rows(folder / TABLE, COLUMNS) if (folder / TABLE).is_file() else []
         self._raw = read_rows(folder / STEPS, RAW_COLUMNS) if (folder / STEPS).is_file() else []
+        self.journal = Journal(folder / JOURNAL)
+        for place, steps in self.journal.take().items():  # of one setting at most
+            self.add(place, steps)
 
     def add(self, place: Place, steps: Sequence[MeasuredStep]) -> None:
         """Appends a setting to both files."""
         for variant, measured in by_variant(steps).items():
-            self._rows.append(_as_text(variant_row(place, variant, measured)))
-        self._raw += [_as_text(asdict(place) | asdict(step)) for step in steps]
+            row = variant_row(place, variant, measured)
+            self._rows.append({name: str(value) for name, value in row.items()})
+        self._raw += [raw_cells(place, step) for step in steps]
         _write(self._folder / TABLE, COLUMNS, self._rows)
         _write(self._folder / STEPS, RAW_COLUMNS, self._raw)
+        self.journal.clear()
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str]) -> list[Cells]:
     """Returns the rows of a csv, gzipped or not.
 
     Raises:
@@ -66,20 +69,11 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def read_steps(path: Path) -> dict[Place, list[MeasuredStep]]:
-    """Returns the steps of the raw csv by their setting."""
-    found: dict[Place, list[MeasuredStep]] = {}
-    for cells in read_rows(path, RAW_COLUMNS):
-        words = {field.name: cells[field.name] for field in fields(Place)}
-        place = Place(**(words | {"global_batch": int(words["global_batch"])}))  # type: ignore[arg-type]
-        found.setdefault(place, []).append(parse_step(cells))
-    return found
+    """Returns the steps of the raw csv by their setting; raises as `read_rows`."""
+    return parse_steps(read_rows(path, RAW_COLUMNS))
 
 
-def _as_text(row: dict[str, Cell]) -> dict[str, str]:
-    return {name: "" if value is None else str(value) for name, value in row.items()}
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> None:
     stream = io.StringIO()
     table = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
     table.writeheader()

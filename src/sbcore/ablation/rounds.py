@@ -42,24 +42,27 @@ def run_rounds(
     num_warmup: int,
     seed: int,
     may_begin: Callable[[], bool],
+    note: Callable[[Sequence[MeasuredStep]], None],
 ) -> list[MeasuredStep]:
     """Runs the rounds of these numbers while they may begin; returns all steps, warm-up included.
 
-    ``may_begin`` must answer alike on all ranks, since collectives hang otherwise.
+    ``may_begin`` must answer alike on all ranks, since collectives hang otherwise. ``note`` is told
+    of each round's rows, which are those of the round before.
     """
     steps: list[MeasuredStep] = []
 
-    def keep(variant: str, over: OverStep | None) -> None:
-        if over is not None:
-            measured = over.row["step"] in numbers[num_warmup:]
-            steps.append(measured_step(variant, over.row, measured=measured))
+    def add(over: Mapping[str, OverStep | None]) -> None:
+        rows = [(name, step.row) for name, step in over.items() if step is not None]
+        measured = numbers[num_warmup:]
+        new = [measured_step(name, row, measured=row["step"] in measured) for name, row in rows]
+        steps.extend(new)
+        note(new)
 
     for number in numbers:
         if not may_begin():
             break
-        for name in order_of(list(trainers), seed=seed, number=number):
-            keep(name, trainers[name].run_step(number))
-    for name, trainer in trainers.items():
-        keep(name, trainer.drain())
+        order = order_of(list(trainers), seed=seed, number=number)
+        add({name: trainers[name].run_step(number) for name in order})
+    add({name: trainer.drain() for name, trainer in trainers.items()})
     names = list(trainers)
     return sorted(steps, key=lambda step: (step.round, names.index(step.variant)))

@@ -30,7 +30,8 @@ class MeasuredStep:
     plan_ms: float
     tune_ms: float
     optimizer_ms: float
-    loss: float
+    loss: float | None
+    """None where it was not finite and the step was skipped."""
 
     @property
     def overhead_ms(self) -> float:

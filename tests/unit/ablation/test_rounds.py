@@ -19,8 +19,9 @@ def trainers(log, num_rounds=12):
     }
 
 
-def run(log, numbers=range(12), may_begin=lambda: True):
-    return run_rounds(trainers(log), numbers, num_warmup=2, seed=3, may_begin=may_begin)
+def run(log, numbers=range(12), may_begin=lambda: True, note=lambda _: None):
+    rounds = {"num_warmup": 2, "seed": 3, "may_begin": may_begin, "note": note}
+    return run_rounds(trainers(log), numbers, **rounds)
 
 
 def test_every_variant_takes_every_round_once_in_an_order_drawn_anew():
@@ -57,6 +58,14 @@ def test_no_round_begins_when_the_time_is_up():
     steps = run(log, may_begin=lambda: next(answers))
     assert {step for step, _ in log} == set(range(5))
     assert {s.round for s in steps if s.measured} == {2, 3, 4}
+
+
+def test_steps_are_told_round_by_round():
+    told = []
+    steps = run([], note=told.append)
+    assert [len(new) for new in told] == [0] + [3] * 12
+    assert [{step.round for step in new} for new in told[1:]] == [{n} for n in range(12)]
+    assert sorted(str(step) for new in told for step in new) == sorted(map(str, steps))
 
 
 def test_the_ratio_holds_where_the_machine_changes_its_speed():

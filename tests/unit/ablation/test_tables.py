@@ -4,7 +4,8 @@ import gzip
 import pytest
 from fake_trainer import make_row
 
-from sbcore.ablation.results import RAW_COLUMNS, STEPS, TABLE, Results, read_rows, read_steps
+from sbcore.ablation.journal import RAW_COLUMNS
+from sbcore.ablation.results import STEPS, TABLE, Results, read_rows, read_steps
 from sbcore.ablation.show import print_setting
 from sbcore.ablation.steps import measured_step
 from sbcore.ablation.table import COLUMNS, Place, variant_row
@@ -62,6 +63,28 @@ def test_equal_rows_give_equal_bytes(tmp_path):
     for folder in ("a", "b"):
         Results(tmp_path / folder).add(PLACE, STEPS_OF_BOTH)
     assert (tmp_path / "a" / STEPS).read_bytes() == (tmp_path / "b" / STEPS).read_bytes()
+
+
+def test_what_a_killed_start_left_is_taken_up_by_the_next(tmp_path):
+    Results(tmp_path).add(PLACE, STEPS_OF_BOTH)
+    killed = Place("2 x GPU", "Qwen2.5-3B", "mine", "step", 32, "run-b")
+    journal = Results(tmp_path).journal
+    journal.add(killed, STEPS_OF_BOTH[:2])
+    journal.add(killed, STEPS_OF_BOTH[4:6])
+    with journal.path.open("a") as file:
+        file.write("2 x GPU,Qwen2.5-3B,mi")  # the kill came here
+    assert read_steps(tmp_path / STEPS) == {PLACE: STEPS_OF_BOTH}
+    Results(tmp_path)
+    kept = [*STEPS_OF_BOTH[:2], *STEPS_OF_BOTH[4:6]]
+    assert read_steps(tmp_path / STEPS) == {PLACE: STEPS_OF_BOTH, killed: kept}
+    assert not journal.path.exists()
+
+
+def test_a_finished_setting_leaves_no_journal(tmp_path):
+    results = Results(tmp_path / "new")
+    results.journal.add(PLACE, STEPS_OF_BOTH)
+    results.add(PLACE, STEPS_OF_BOTH)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted([TABLE, STEPS])
 
 
 def test_missing_columns_are_refused_by_name(tmp_path):

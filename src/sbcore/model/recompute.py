@@ -39,8 +39,12 @@ class Recompute:
 
     def prepare(self, num_tokens: int) -> bool:
         """Returns whether the coming micro-batch is recomputed, and sees that it is."""
-        self.active = self.mode != "none" and num_tokens > self.above_tokens
+        self.active = self.applies(num_tokens)
         return self.active
+
+    def applies(self, num_tokens: int) -> bool:
+        """Returns whether a micro-batch of so many tokens is recomputed."""
+        return self.mode != "none" and num_tokens > self.above_tokens
 
     def _run(
         self, forward: Callable[..., Any], how: dict[str, Any], *args: Any, **words: Any

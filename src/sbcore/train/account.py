@@ -30,6 +30,7 @@ SPAN_COLUMNS = (
     "compute_ms",
     "waiting_ms",
     "predicted_ms",
+    "predicted_k0_ms",
 )
 
 
@@ -105,16 +106,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def span_rows(facts: StepFacts, latency: LatencyModel) -> dict[str, Any]:
-    """Returns the rows of micro_batches.parquet by column."""
+def span_rows(facts: StepFacts, latency: LatencyModel, *, top_k: int) -> dict[str, Any]:
+    """Returns the rows of micro_batches.parquet by column; k0 is top_k."""
     predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
+    fixed = predicted_micro_ms(facts.plan, latency, np.full_like(facts.top_k, top_k))
     rows: list[tuple[Any, ...]] = []
     for rank, report in enumerate(facts.reports):
         for m, span in enumerate(report.spans):
             members = list(facts.plan.batch.micro_batches[rank][m])
             tokens = int(facts.plan.lengths[members].sum())
-            times = (span.start_ms, span.compute_ms, span.waiting_ms, predicted[rank, m])
-            rows.append((facts.step, rank, m, tokens, len(members), *times))
+            times = (span.start_ms, span.compute_ms, span.waiting_ms)
+            models = (predicted[rank, m], fixed[rank, m])
+            rows.append((facts.step, rank, m, tokens, len(members), *times, *models))
     columns = (np.array(column) for column in zip(*rows, strict=True))
     return dict(zip(SPAN_COLUMNS, columns, strict=True))
 

@@ -39,7 +39,7 @@ class RunFiles:
         """Takes in a step."""
         ladder, top_k = trainer.tuner.coverage.ladder, trainer.stage.attention.top_k
         self.ledger.add(ledger_rows(facts, trainer.inputs.latency, ladder, top_k=top_k))
-        self.spans.add(span_rows(facts, trainer.inputs.latency))
+        self.spans.add(span_rows(facts, trainer.inputs.latency, top_k=top_k))
 
     def snapshot(self) -> Callable[[Path], None]:
         """Returns what writes the tables as they are now into a folder, at any later time."""

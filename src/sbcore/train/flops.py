@@ -6,11 +6,13 @@ budgets raises it and lowers ``useful``. executed: ``useful`` and what recomputa
 N sequences, L layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
+from sbcore.model.recompute import Recompute
+from sbcore.plan.read import StepPlan
 from sbcore.types import FloatArray, IntArray
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
@@ -64,6 +66,35 @@ def count(
         again += per_pair / 3 * (pairs.sum(axis=0) * recomputed).sum()
     useful = linear + per_pair * float(pairs.sum())
     return Work(useful, linear + per_pair * float(dense.sum()), useful + float(again))
+
+
+@dataclass(frozen=True)
+class FlopCounter:
+    """Counts the work of steps of one training."""
+
+    model: ModelFacts
+    recompute: Recompute
+    block_size: int
+
+    def count(self, plan: StepPlan, top_k: IntArray, *, num_target_tokens: int) -> dict[str, float]:
+        """Returns the three counts of a step in TFLOP, for its row of metrics; top_k is [L, N]."""
+        work = count(
+            self.model,
+            plan.lengths,
+            top_k,
+            block_size=self.block_size,
+            num_target_tokens=num_target_tokens,
+            recomputed=self._recomputed(plan),
+            attention_again=self.recompute.mode == "full",
+        )
+        return {f"{name}_tflop": value / 1e12 for name, value in asdict(work).items()}
+
+    def _recomputed(self, plan: StepPlan) -> FloatArray:
+        again = np.zeros(len(plan.lengths))
+        for micro in (m for rank in plan.batch.micro_batches for m in rank):
+            members = list(micro)
+            again[members] = self.recompute.applies(int(plan.lengths[members].sum()))
+        return again
 
 
 def attended_pairs(lengths: IntArray, top_k: IntArray, *, block_size: int) -> FloatArray:

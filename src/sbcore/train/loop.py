@@ -18,6 +18,7 @@ from sbcore.plan.read import StepPlan
 from sbcore.train.account import StepFacts, coverage_delta, metrics_row, used_top_k
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.clock import Clock
+from sbcore.train.flops import FlopCounter
 from sbcore.train.inputs import Inputs
 from sbcore.train.layout import OnlineLayout, PlannedLayout
 from sbcore.train.records import PendingReport, copy_later, curves_of_step, gather_reports
@@ -55,6 +56,7 @@ class Trainer:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     recompute: Recompute
+    flops: FlopCounter
     layout: PlannedLayout | OnlineLayout
     tuner: StepTuner
     clock: Clock
@@ -147,10 +149,12 @@ class Trainer:
 
     def _row(self, facts: StepFacts, ready: Ready) -> dict[str, Any]:
         delta = coverage_delta(facts, self.tuner.coverage.ladder, top_k=self.stage.attention.top_k)
-        barrier = self.stage.topology.barrier
-        return metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta) | {
+        barrier, num_targets = self.stage.topology.barrier, ready.work.num_target_tokens
+        row = metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta)
+        row |= self.flops.count(facts.plan, facts.top_k, num_target_tokens=num_targets)
+        return row | {
             "expected_coverage_delta": ready.expected_delta,
-            "num_target_tokens": ready.work.num_target_tokens,
+            "num_target_tokens": num_targets,
             "learning_rate": self._learning_rate(facts.step),
             "measured": facts.step >= self.stage.train.warmup_steps_unmeasured,
         }

@@ -7,6 +7,7 @@ from sbcore.config.stages import TrainStage
 from sbcore.config.training import TrainConfig
 from sbcore.model.assemble import TrainableModel
 from sbcore.train.clock import Clock, make_clock
+from sbcore.train.flops import FlopCounter, model_facts
 from sbcore.train.inputs import Inputs
 from sbcore.train.layout import make_layout
 from sbcore.train.loop import Trainer
@@ -38,9 +39,17 @@ def share_trainer(
     """Returns the trainer of one variant among others that take turns with model and optimizer."""
     longest = int(inputs.store.lengths.max())
     tuner = StepTuner(stage, inputs.latency, longest=longest, device=ranks.device)
-    layout = make_layout(stage, inputs.latency)
     return Trainer(
-        stage, ranks, inputs, made.module, optimizer, made.recompute, layout, tuner, clock
+        stage=stage,
+        ranks=ranks,
+        inputs=inputs,
+        model=made.module,
+        optimizer=optimizer,
+        recompute=made.recompute,
+        flops=FlopCounter(model_facts(made.module), made.recompute, stage.attention.block_size),
+        layout=make_layout(stage, inputs.latency),
+        tuner=tuner,
+        clock=clock,
     )
 
 

@@ -46,7 +46,7 @@ def tiny_config(barrier: str) -> Config:
         "model": {"shape": shape},
         "sampling": {"global_batch": 6},
         "topology": {"barrier": barrier, "max_tokens": 512, "device": "cpu"},
-        "latency": {"lengths": [16, 64, 256, 512], "top_k": [1, 4, 16], "repeats": 1},
+        "latency": {"lengths": [16, 64, 256, 512], "top_k": [1, 4, 16], "point_seconds": 0.001},
         "train": {
             "warmup_steps_unmeasured": 1,
             "checkpoint_every_steps": 2,

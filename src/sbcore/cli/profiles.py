@@ -49,14 +49,18 @@ def profile_lengths(
 def profile_latency(
     *,
     config: StageConfig,
-    data: Annotated[Path, typer.Option(help="Prepared data: its vocabulary sizes the model.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Prepared data: its vocabulary sizes the head. Or a built-in shape."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Model directory; without it the configured shape.")
     ] = None,
+    name: Annotated[str, typer.Option(help="Of the files: NAME.parquet and so on.")] = "latency",
     out: Out,
     tracking: TrackingFile = None,
 ) -> None:
-    """Measure the model's layers on this device, forward and backward, by length and top_k."""
+    """Measure the model on this device by length and top_k, and whole micro-batches by all ranks."""
     from sbcore.config.load import load_stage
     from sbcore.config.stages import ProfileLatencyStage
 
@@ -65,19 +69,24 @@ def profile_latency(
     def work(progress: "Progress", _: "Tracker") -> Outcome:
         from sbcore.artifacts import read_json
         from sbcore.latency.measure import profile_latency as profile
+        from sbcore.latency.show import closing_sentence
 
-        vocab_size = read_json(data / "summary.json")["vocab_size"]
-        profile(settings, model_dir=model, vocab_size=vocab_size, out=out, progress=progress)
-        found = read_json(out / "latency.json")
+        vocab_size = None if data is None else read_json(data / "summary.json")["vocab_size"]
+        found = profile(
+            settings, model_dir=model, vocab_size=vocab_size, out=out, progress=progress, name=name
+        )
         return Outcome(
-            f"table of {found['device']}",
+            closing_sentence(found),
             device=found["device"],
             backend=found["backend"],
-            artifacts=tuple(out / f"latency.{kind}" for kind in ("json", "parquet", "png")),
+            metrics={key: found["error"][key] for key in ("mape", "regret", "micro_batch_mape")},
+            artifacts=tuple(out / f"{name}.{kind}" for kind in ("json", "parquet", "png")),
         )
 
     inputs = {"model": model / "config.json"} if model else {}
-    manifest = out / "latency.manifest.json"
+    if settings.latency.table is not None:
+        inputs["table"] = Path(settings.latency.table)
+    manifest = out / f"{name}.manifest.json"
     run_stage(Stage("profile-latency", None, inputs, manifest, tracking), settings, work)
 
 

@@ -1,8 +1,8 @@
 """Where and on what the work runs: attention, ranks, latency grid."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from sbcore.config.section import Section
 from sbcore.types import Barrier
@@ -25,11 +25,34 @@ class TopologyConfig(Section):
     num_ranks: PositiveInt = 2
     """Data-parallel ranks that torchrun starts."""
     barrier: Barrier = Barrier.STEP
-    """step: one gradient synchronisation per step; micro: FSDP gathers in every micro-batch."""
+    """step: one gradient synchronisation per step; micro: FSDP gathers in every micro-batch;
+    pipeline: 1F1B over num_stages, for plans and simulations only, not trained."""
+    num_stages: PositiveInt = 1
+    """Devices that share each rank's layers under barrier pipeline."""
+    speed_factors: list[Annotated[float, Field(ge=0.25, le=8.0)]] = []
+    """Each rank's real over its predicted time, 1.25 = a quarter slower; plans take multiples of
+    1/32. Empty = all as predicted."""
     max_tokens: PositiveInt = 4096
     """Most packed tokens in a micro-batch; a longer sequence travels alone."""
+    max_memory_gib: PositiveFloat | None = None
+    """Most device memory of a micro-batch beyond the model's own, by the latency table, GiB; a
+    sequence that passes it alone is refused. null = no limit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU when there is one for each rank."""
+
+    @model_validator(mode="after")
+    def _is_one_machine(self) -> "TopologyConfig":
+        if self.num_stages > 1 and self.barrier is not Barrier.PIPELINE:
+            raise ValueError(
+                f"num_stages = {self.num_stages}: stages need barrier: pipeline, not "
+                f"{self.barrier}. leave num_stages out"
+            )
+        if self.speed_factors and len(self.speed_factors) != self.num_ranks:
+            raise ValueError(
+                f"speed_factors = {self.speed_factors}: {len(self.speed_factors)} for "
+                f"{self.num_ranks} ranks. give one for each, or none"
+            )
+        return self
 
 
 class LatencyGridConfig(Section):
@@ -39,9 +62,19 @@ class LatencyGridConfig(Section):
     """Sequence lengths, tokens, rising."""
     top_k: list[PositiveInt] = [1, 2, 4, 8, 16, 32]
     """Budgets, blocks, rising; points with more blocks than a sequence has are dense."""
-    repeats: PositiveInt = 5
-    """Measurements per point; the table holds their median, 20th and 80th percentile."""
-    warmup: PositiveInt = 1
-    """Unrecorded measurements before them."""
+    min_repeats: PositiveInt = 3
+    """Measurements of a long point; the table holds their median, 20th and 80th percentile."""
+    max_repeats: PositiveInt = 20
+    """Measurements of a short point."""
+    point_seconds: PositiveFloat = 0.1
+    """A point is measured for about so long, within the two numbers above."""
+    warmup_seconds: NonNegativeFloat = 0.02
+    """Unrecorded work before each point, at least once through."""
+    micro_batch_seconds: PositiveFloat = 8.0
+    """Time for whole micro-batches, run by all ranks as in training; the longest are left out when
+    it does not suffice."""
     max_extrapolation: float = Field(default=1.0, ge=1.0)
     """How far beyond the longest measured length a plan may predict, as a factor; 1 refuses."""
+    table: str | None = None
+    """A measured table (config/latency/NAME.parquet, its .json beside it) to use in place of a
+    measurement; refused unless device, model and blocks are the same. null = measure."""

@@ -46,13 +46,25 @@ class ProfileLengthsStage(Section):
 
 
 class ProfileLatencyStage(Section):
-    """Measures the model's layers."""
+    """Measures the model's layers, and whole micro-batches as training runs them."""
 
     attention: AttentionConfig
     model: ModelConfig
     latency: LatencyGridConfig
     device: Literal["auto", "cpu", "cuda"]
+    num_ranks: int
+    barrier: Barrier
+    max_tokens: int
     threads: int
+    activation_checkpointing: Literal["none", "full", "selective"]
+    recompute_above_tokens: int
+    fused_layers: Literal["auto", "liger", "off"]
+    compile_layers: bool
+    layers_per_shard: int
+
+    def recomputes(self, num_tokens: int) -> bool:
+        """Returns whether a micro-batch of so many tokens is recomputed."""
+        return self.activation_checkpointing != "none" and num_tokens > self.recompute_above_tokens
 
 
 class PlanStage(Section):
@@ -66,8 +78,11 @@ class PlanStage(Section):
     attention: Literal["sparse", "dense"]
     balancer: BalancerConfig
     num_ranks: int
+    num_stages: int
+    speed_factors: list[float]
     barrier: Barrier
     max_tokens: int
+    max_memory_gib: float | None
     max_sequences: int
     max_extrapolation: float
 
@@ -80,6 +95,8 @@ class TrainStage(Section):
     model: ModelConfig
     attention: AttentionConfig
     kind: Literal["sparse", "dense"]
+    balancer: BalancerConfig
+    max_sequences: int
     tuner: TunerConfig
     topology: TopologyConfig
     train: TrainConfig
@@ -164,8 +181,11 @@ def plan_stage(config: Config, name: str) -> PlanStage:
         attention=variant.attention,
         balancer=variant.balancer,
         num_ranks=topology.num_ranks,
+        num_stages=topology.num_stages,
+        speed_factors=topology.speed_factors,
         barrier=topology.barrier,
         max_tokens=topology.max_tokens,
+        max_memory_gib=topology.max_memory_gib,
         max_sequences=variant.max_sequences,
         max_extrapolation=config.latency.max_extrapolation,
     )
@@ -180,6 +200,8 @@ def train_stage(config: Config, name: str) -> TrainStage:
         model=config.model,
         attention=config.attention,
         kind=variant.attention,
+        balancer=variant.balancer,
+        max_sequences=variant.max_sequences,
         tuner=variant.tuner,
         topology=config.topology,
         train=config.train,

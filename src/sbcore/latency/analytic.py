@@ -12,13 +12,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.pairs import attention_pairs
 from sbcore.latency.table import MeasuredPoint
 from sbcore.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class AnalyticLatencyModel:
+class AnalyticLatencyModel(AdditiveLatency):
     """Milliseconds by formula; a LatencyModel. All coefficients are >= 0, so it is monotone."""
 
     block_size: int
@@ -33,18 +34,6 @@ class AnalyticLatencyModel:
         features = _features(lengths, top_k, block_size=self.block_size)
         ms: FloatArray = features @ self.coefficients
         return ms
-
-    def linear_ms(self, lengths: IntArray) -> FloatArray:
-        """Returns all the rest of the model for these tokens."""
-        linear: FloatArray = lengths * np.float64(self.ms_per_token)
-        return linear
-
-    def predict(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
-        """Returns the whole model's time per sequence, [N]; top_k is [N] or [num_layers, N]."""
-        attention = self.attention_ms(lengths, top_k)
-        layers = attention.sum(axis=0) if attention.ndim == 2 else attention * self.num_layers
-        total: FloatArray = layers + self.linear_ms(lengths)
-        return total
 
     def extrapolates(self, lengths: IntArray, top_k: IntArray) -> NDArray[np.bool_]:
         """Returns False everywhere: a formula has no edge."""

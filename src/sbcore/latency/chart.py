@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sbcore.artifacts import replace_when_done
+from sbcore.latency.fit import sequence_shares
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import MeasuredPoint
 
@@ -17,7 +18,7 @@ def draw_chart(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    attention = [p for p in points if p.part == "attention" and p.num_sequences == 1]
+    attention = sequence_shares(points, call_ms=model.call_ms)
     block_size = model.surface.block_size
     sparse = [p for p in attention if p.top_k < -(-p.length // block_size)]
     budgets = sorted({p.top_k for p in sparse if not p.held_out})
@@ -32,7 +33,7 @@ def draw_chart(
         reach = lengths if budget is None else lengths[lengths > budget * block_size]
         everything = model.longest if budget is None else budget
         at = reach.astype(np.int64)
-        fitted = model.attention_ms(at, np.full_like(at, everything)) + model.call_ms
+        fitted = model.attention_ms(at, np.full_like(at, everything))
         name = "all blocks" if budget is None else f"top_k {budget}"
         axes.plot(reach, fitted, color=color, linewidth=1.4, label=name)
         _dots(axes, [p for p in shown if not p.held_out], color, filled=True)
@@ -41,7 +42,7 @@ def draw_chart(
     _dots(axes, held_out, "0.45", filled=False)
     axes.set(xscale="log", yscale="log", xlabel="Sequence length, tokens", ylabel="Milliseconds")
     axes.set_title(
-        f"One layer's attention, forward and backward, on {device}\n"
+        f"A sequence's share of one layer's attention, forward and backward, on {device}\n"
         "lines: the table; filled: measured for it; open: measured to check it",
         loc="left",
         fontsize=9,

@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Any
 from sbcore.artifacts import package_versions
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.device import device_name
+from sbcore.latency.architecture import describe_shape
 from sbcore.latency.table import FORMAT_VERSION
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 
-def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict[str, Any]:
-    """Returns what the numbers hold for: device, driver, libraries, dtype, backend, blocks."""
+def describe(
+    device: "torch.device",
+    config: ProfileLatencyStage,
+    architecture: "PretrainedConfig",
+    *,
+    num_ranks: int,
+) -> dict[str, Any]:
+    """Returns what the numbers hold for: device, libraries, dtype, backend, ranks, shape."""
+    from sbcore.model.fuse import choose_layers
+
     versions = package_versions()
     gpu = device.type == "cuda"
     backend = config.attention.backend
@@ -28,7 +38,19 @@ def describe_device(device: "torch.device", config: ProfileLatencyStage) -> dict
         "dtype": config.model.dtype,
         "backend": ("triton" if gpu else "torch") if backend == "auto" else backend,
         "block_size": config.attention.block_size,
-    }
+        "top_k": config.attention.top_k,
+        "barrier": config.barrier.value,
+        "num_ranks": num_ranks,
+        "activation_checkpointing": config.activation_checkpointing,
+        "recompute_above_tokens": config.recompute_above_tokens
+        if config.activation_checkpointing != "none"
+        else None,
+        "max_tokens": config.max_tokens,
+        "layers": choose_layers(config.fused_layers, device),
+        "layers_per_shard": config.layers_per_shard,
+        "compile_layers": config.compile_layers,
+        "lora_rank": None if config.model.lora is None else config.model.lora.rank,
+    } | describe_shape(architecture)
 
 
 def _driver_version() -> str:

@@ -1,72 +1,91 @@
-"""The points to measure: the grid itself, and between its lines the points held out."""
+"""The points that one process measures: the grid, and between its lines the points held out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
 
 import numpy as np
 
-from sbcore.config.compute import LatencyGridConfig
+from sbcore.config.stages import ProfileLatencyStage
+from sbcore.latency.table import GridPoint
 
-MAX_PACKED = 16
-"""Most sequences packed together: enough to tell their own cost from that of the call."""
+MAX_PACKED = 64
+"""Most sequences packed together."""
 
-
-@dataclass(frozen=True, slots=True)
-class GridPoint:
-    """A point as in `MeasuredPoint`, not measured yet."""
-
-    part: str
-    length: int
-    top_k: int
-    num_sequences: int
-    held_out: bool
+_FEW = 16
+"""Sequences of the pack that tells a call's own cost from theirs, where nothing else is packed."""
 
 
-def grid_points(
-    grid: LatencyGridConfig, *, block_size: int, top_k: int, seed: int
-) -> list[GridPoint]:
+def grid_points(config: ProfileLatencyStage, *, pack_tokens: int, seed: int) -> list[GridPoint]:
     """Returns all points in the seed's order, so that a drift does not look like a trend.
 
-    `top_k` is the configured budget, that of points which measure the whole model.
+    Sequences are measured in packs of up to `pack_tokens`: alone, a short one leaves most of a GPU
+    idle, and in training it is packed. The shortest one is measured alone as well.
     """
+    grid = config.latency
     lengths, budgets = sorted(set(grid.lengths)), sorted(set(grid.top_k))
-    checked = sorted({*_between(budgets), top_k})
-    shortest = lengths[0]
+    checked = sorted({*_between(budgets), config.attention.top_k})
     points = [
-        *_attention(lengths, budgets, block_size=block_size, held_out=False),
-        *_attention(_between(lengths), checked, block_size=block_size, held_out=True),
-        GridPoint("attention", shortest, -(-shortest // block_size), MAX_PACKED, held_out=False),
-        *(GridPoint("linear", length, 0, 1, held_out=False) for length in lengths),
-        *_micro_batches(lengths, top_k),
-        GridPoint("floor", block_size, top_k, 1, held_out=False),
-        GridPoint("optimizer", 0, 0, 1, held_out=False),
+        *_attention(lengths, budgets, config, pack_tokens=pack_tokens, held_out=False),
+        *_attention(_between(lengths), checked, config, pack_tokens=pack_tokens, held_out=True),
+        *_shortest(lengths[0], config, pack_tokens=pack_tokens),
+        *(_point("layer", length, 0, 1, config, held_out=False) for length in lengths),
+        *(_point("ends", length, 0, 1, config, held_out=False) for length in lengths),
     ]
     order = np.random.default_rng(seed).permutation(len(points))
     return [points[i] for i in order]
 
 
+def reference_point(config: ProfileLatencyStage) -> GridPoint:
+    """Returns the point that is measured again and again, to see how much the clock drifts."""
+    lengths = sorted(set(config.latency.lengths))
+    middle = lengths[len(lengths) // 2]
+    covered = min(config.attention.top_k, -(-middle // config.attention.block_size))
+    return _point("reference", middle, covered, 1, config, held_out=True)
+
+
 def _attention(
-    lengths: Sequence[int], budgets: Sequence[int], *, block_size: int, held_out: bool
+    lengths: Sequence[int],
+    budgets: Sequence[int],
+    config: ProfileLatencyStage,
+    *,
+    pack_tokens: int,
+    held_out: bool,
 ) -> Iterator[GridPoint]:
     """Yields each length with every budget that is sparse for it, and with all its blocks."""
     for length in lengths:
-        num_blocks = -(-length // block_size)
+        num_blocks = -(-length // config.attention.block_size)
+        packed = _packed(length, pack_tokens)
         for top_k in [k for k in budgets if k < num_blocks] + [num_blocks]:
-            yield GridPoint("attention", length, top_k, 1, held_out)
+            yield _point("attention", length, top_k, packed, config, held_out=held_out)
+
+
+def _shortest(length: int, config: ProfileLatencyStage, *, pack_tokens: int) -> Iterator[GridPoint]:
+    """Yields what tells a call's own cost: the shortest length alone, and packed."""
+    num_blocks = -(-length // config.attention.block_size)
+    other = 1 if _packed(length, pack_tokens) > 1 else _FEW
+    yield _point("attention", length, num_blocks, other, config, held_out=False)
+
+
+def _packed(length: int, pack_tokens: int) -> int:
+    return int(np.clip(pack_tokens // length, 1, MAX_PACKED))
+
+
+def _point(
+    part: str,
+    length: int,
+    top_k: int,
+    num_sequences: int,
+    config: ProfileLatencyStage,
+    *,
+    held_out: bool,
+) -> GridPoint:
+    """Returns a point, recomputed if full micro-batches are: plans fill them."""
+    recompute = config.recomputes(max(config.max_tokens, length))
+    return GridPoint(part, length, top_k, num_sequences, held_out, recompute)
 
 
 def _between(values: Sequence[int]) -> list[int]:
     """Returns the geometric middle of each pair of neighbours, where there is one."""
     middles = {isqrt(low * high) for low, high in pairwise(values)}
     return sorted(middles - set(values))
-
-
-def _micro_batches(lengths: Sequence[int], top_k: int) -> Iterator[GridPoint]:
-    """Yields every second length alone and packed up to the longest."""
-    for length in lengths[::-2]:
-        yield GridPoint("micro_batch", length, top_k, 1, held_out=True)
-        packed = min(lengths[-1] // length, MAX_PACKED)
-        if packed > 1:
-            yield GridPoint("micro_batch", length, top_k, packed, held_out=True)

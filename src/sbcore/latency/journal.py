@@ -4,8 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sbcore.latency.grid import GridPoint
-from sbcore.latency.table import MeasuredPoint
+from sbcore.latency.table import GridPoint, MeasuredPoint
 
 
 class Journal:
@@ -21,11 +20,7 @@ class Journal:
 
     def has(self, point: GridPoint) -> bool:
         """Returns whether the point was measured."""
-        return any(
-            (p.part, p.length, p.top_k, p.num_sequences, p.held_out)
-            == (point.part, point.length, point.top_k, point.num_sequences, point.held_out)
-            for p in self.points
-        )
+        return any(measured.grid_point == point for measured in self.points)
 
     def add(self, point: MeasuredPoint) -> None:
         """Writes down a point."""

@@ -3,22 +3,25 @@
 N sequences, L layers. t(micro-batch) = max(floor, sum of sequences) + constant.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
-from sbcore.latency.surface import Surface, fit_surface
-from sbcore.latency.table import HEADER, TABLE, MeasuredPoint, read_points
+from sbcore.latency.additive import AdditiveLatency
+from sbcore.latency.fit import Parts, Whole, calibrate, fit_parts
+from sbcore.latency.memory import Memory, fit_memory
+from sbcore.latency.surface import Surface
+from sbcore.latency.table import MeasuredPoint, profile_files, read_points
 from sbcore.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class TableLatencyModel:
+class TableLatencyModel(AdditiveLatency):
     """Milliseconds by interpolation of measured points; a LatencyModel.
 
     ``call_ms`` is what a layer's attention costs whatever is packed into it. It is part of the
@@ -31,41 +34,34 @@ class TableLatencyModel:
     constant_ms: float
     ms_per_token: float
     call_ms: float
+    scale: float
+    """What sequences take in whole micro-batches, over what their parts took alone."""
+    memory: Memory | None
+    """None where memory was not measured."""
 
     @staticmethod
-    def read(folder: Path, *, block_size: int, device: str | None = None) -> "TableLatencyModel":
-        """Returns the model of a latency profile.
+    def read(profile: Path, *, block_size: int, device: str | None = None) -> "TableLatencyModel":
+        """Returns the model of a latency profile: its folder, or its table with a json beside it.
 
         Raises:
             SparseBalanceError: The profile is missing or broken, of another block_size, or, when
                 a device is named, of another device.
         """
-        head = read_json(folder / HEADER)
-        for key in ("num_layers", "device_type"):
-            if not isinstance(head, dict) or key not in head:
-                raise SparseBalanceError(
-                    f"{folder / HEADER}: {key}: missing. rerun the stage profile-latency."
-                )
-        asked = {"block_size": block_size} | ({"device": device} if device is not None else {})
-        for key, value in asked.items():
-            if head.get(key) != value:
-                raise SparseBalanceError(
-                    f"{folder / HEADER}: {key} = {head.get(key)}: the table was measured for "
-                    f"another {key} than {value}. rerun the stage profile-latency."
-                )
+        table, header = profile_files(profile)
+        head = _read_head(header, block_size=block_size, device=device)
         try:
-            points = read_points(folder / TABLE)
             return fit_table(
-                points,
+                read_points(table),
                 block_size=block_size,
                 num_layers=head["num_layers"],
                 device_type=head["device_type"],
+                recompute_above=head.get("recompute_above_tokens"),
             )
         except ValueError as error:
             if isinstance(error, SparseBalanceError):
                 raise
             raise SparseBalanceError(
-                f"{folder / TABLE}: {error}. delete the file and rerun the stage profile-latency."
+                f"{table}: {error}. delete the file and rerun the stage profile-latency."
             ) from None
 
     @property
@@ -76,19 +72,14 @@ class TableLatencyModel:
     def attention_ms(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
         """Returns a sequence's share of one layer's attention, selection included; broadcasts."""
         lengths, top_k = np.broadcast_arrays(lengths, top_k)
-        return self.surface.milliseconds(lengths, top_k)
+        return self.scale * self.surface.milliseconds(lengths, top_k)
 
-    def linear_ms(self, lengths: IntArray) -> FloatArray:
-        """Returns all the rest of the model for these tokens; adds up over packed sequences."""
-        linear: FloatArray = lengths * np.float64(self.ms_per_token)
-        return linear
+    def memory_gib(self, lengths: IntArray) -> float | None:
+        """Returns the peak of a micro-batch that packs these sequences, [N], above the model's own.
 
-    def predict(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
-        """Returns the whole model's time per sequence, [N]; top_k is [N] or [L, N]."""
-        attention = self.attention_ms(lengths, top_k)
-        layers = attention.sum(axis=0) if attention.ndim == 2 else attention * self.num_layers
-        total: FloatArray = layers + self.linear_ms(lengths)
-        return total
+        None where memory was not measured (on a CPU, or by an older profile).
+        """
+        return None if self.memory is None else self.memory.gib(int(np.sum(lengths)))
 
     def extrapolates(self, lengths: IntArray, top_k: IntArray) -> NDArray[np.bool_]:
         """Returns where the measured grid does not reach."""
@@ -96,89 +87,54 @@ class TableLatencyModel:
 
 
 def fit_table(
-    points: Sequence[MeasuredPoint], *, block_size: int, num_layers: int, device_type: str
+    points: list[MeasuredPoint],
+    *,
+    block_size: int,
+    num_layers: int,
+    device_type: str,
+    recompute_above: int | None,
 ) -> TableLatencyModel:
     """Returns the model through the points that are not held out.
 
-    What a tiny micro-batch takes beyond its work and constant is the host's. On a GPU it hides
-    behind longer work and is a floor; on a CPU it comes on top of all work and joins the constant.
+    Parts say how time grows with length and budget; whole micro-batches say what a micro-batch
+    takes beyond its parts: floor, constant, and one factor on all work.
 
     Raises ValueError when a part is missing or the grid is too small to interpolate.
     """
-    fitted = [point for point in points if not point.held_out]
-    call_ms = call_overhead(fitted)
-    attention = sequence_shares(fitted, call_ms=call_ms)
-    _check_grid(attention, block_size=block_size)
-    per_token, intercept = _line([point for point in fitted if point.part == "linear"])
-    constant = intercept + num_layers * call_ms
-    floors = [point.median_ms for point in fitted if point.part == "floor"]
-    if not floors:
-        raise ValueError("part = floor: missing")
-    model = TableLatencyModel(
-        surface=fit_surface(attention, block_size=block_size),
-        num_layers=num_layers,
-        floor_ms=max(floors[0] - constant, 0.0),
-        constant_ms=constant,
-        ms_per_token=per_token,
-        call_ms=call_ms,
+    parts = fit_parts(points, block_size=block_size, num_layers=num_layers)
+    alone = parts_model(parts)
+    whole = calibrate(alone, points, constant_ms=parts.constant_ms, device_type=device_type)
+    return _made(parts, whole, fit_memory(points, recompute_above=recompute_above))
+
+
+def parts_model(parts: Parts) -> TableLatencyModel:
+    """Returns the model that knows the parts alone, as they were measured."""
+    return _made(parts, Whole(0.0, parts.constant_ms, 1.0), None)
+
+
+def _made(parts: Parts, whole: Whole, memory: Memory | None) -> TableLatencyModel:
+    return TableLatencyModel(
+        surface=parts.surface,
+        num_layers=parts.num_layers,
+        floor_ms=whole.floor_ms,
+        constant_ms=whole.constant_ms,
+        ms_per_token=whole.scale * parts.ms_per_token,
+        call_ms=parts.call_ms,
+        scale=whole.scale,
+        memory=memory,
     )
-    if device_type != "cpu":
-        return model
-    block, own = np.array([block_size]), np.array([1])
-    host = max(model.floor_ms - float(model.predict(block, own)[0]), 0.0)
-    return replace(model, floor_ms=0.0, constant_ms=constant + host)
 
 
-def call_overhead(points: Sequence[MeasuredPoint]) -> float:
-    """Returns what a layer's attention costs beyond its sequences: n * t_1 = t_n + (n - 1) * it.
-
-    Taken where t_n was measured, at the shortest length; at most nine tenths of t_1.
-    """
-    attention = [point for point in points if point.part == "attention"]
-    alone = {(p.length, p.top_k): p.median_ms for p in attention if p.num_sequences == 1}
-    for p in attention:
-        if p.num_sequences > 1 and (p.length, p.top_k) in alone:
-            one = alone[p.length, p.top_k]
-            overhead = (p.num_sequences * one - p.median_ms) / (p.num_sequences - 1)
-            return min(max(overhead, 0.0), 0.9 * one)
-    raise ValueError("part = attention: no packed point")
-
-
-def sequence_shares(points: Sequence[MeasuredPoint], *, call_ms: float) -> list[MeasuredPoint]:
-    """Returns the single sequences' attention without the call, at least a tenth of it."""
-    return [
-        replace(p, median_ms=max(p.median_ms - call_ms, 0.1 * p.median_ms))
-        for p in points
-        if p.part == "attention" and p.num_sequences == 1
-    ]
-
-
-def _check_grid(attention: Sequence[MeasuredPoint], *, block_size: int) -> None:
-    """Raises ValueError where interpolation would lack a neighbour."""
-    lengths = {point.length for point in attention}
-    budgets = {point.top_k for point in attention}
-    if len(lengths) < 2 or len(budgets) < 2:
-        raise ValueError(
-            f"part = attention: {len(lengths)} lengths and {len(budgets)} budgets: "
-            "at least two of each are needed"
-        )
-    for length in lengths:
-        dense = -(-length // block_size)
-        if not any(p.length == length and p.top_k == dense for p in attention):
-            raise ValueError(f"length = {length}: the dense point, top_k {dense}, is missing")
-
-
-def _line(points: Sequence[MeasuredPoint]) -> tuple[float, float]:
-    """Returns slope and intercept, both >= 0, of time by tokens, nearest in relative squares."""
-    if len(points) < 2:
-        raise ValueError(f"part = linear: {len(points)} points: at least two are needed")
-    tokens = np.array([point.length for point in points], dtype=np.float64)
-    times = np.array([point.median_ms for point in points])
-    design = np.stack([tokens / times, 1.0 / times], axis=1)
-    slope, intercept = np.linalg.lstsq(design, np.ones(len(points)), rcond=None)[0]
-    if intercept < 0:
-        share = tokens / times
-        slope, intercept = share.sum() / (share**2).sum(), 0.0
-    if slope < 0:
-        slope, intercept = 0.0, float(np.median(times))
-    return float(slope), float(intercept)
+def _read_head(path: Path, *, block_size: int, device: str | None) -> dict[str, Any]:
+    head = read_json(path)
+    for key in ("num_layers", "device_type"):
+        if not isinstance(head, dict) or key not in head:
+            raise SparseBalanceError(f"{path}: {key}: missing. rerun the stage profile-latency.")
+    asked = {"block_size": block_size} | ({"device": device} if device is not None else {})
+    for key, value in asked.items():
+        if head.get(key) != value:
+            raise SparseBalanceError(
+                f"{path}: {key} = {head.get(key)}: the table was measured for "
+                f"another {key} than {value}. rerun the stage profile-latency."
+            )
+    return dict(head)

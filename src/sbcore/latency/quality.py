@@ -6,6 +6,7 @@ from heapq import heapreplace
 
 import numpy as np
 
+from sbcore.latency.fit import budgets_of, lengths_of, predicted_work
 from sbcore.latency.table import MeasuredPoint
 from sbcore.types import FloatArray, LatencyModel
 
@@ -24,41 +25,48 @@ class Quality:
     """At the configured budget, which plans are made at."""
     regret: float
     """At the configured budget."""
-    micro_batch_mape: float
-    """Of the whole model on packed micro-batches, floor and constant included."""
+    micro_batch_mape: float | None
+    """Of the whole model on packed micro-batches, floor and constant included; None without any."""
     num_points: int
+    num_micro_batches: int
 
 
 def measure_quality(
-    model: LatencyModel,
+    parts: LatencyModel,
     attention: Sequence[MeasuredPoint],
+    whole: LatencyModel,
     micro_batches: Sequence[MeasuredPoint],
     *,
     top_k: int,
     block_size: int,
     seed: int,
 ) -> Quality:
-    """Returns the model's quality on held-out points; attention without its call."""
+    """Returns the quality on held-out points.
+
+    Of `parts` on one layer's attention without its call, of `whole` on micro-batches.
+    """
     truth = np.array([p.median_ms for p in attention])
-    lengths, budgets = _lengths(attention), _budgets(attention)
-    predicted = model.attention_ms(lengths, budgets)
+    lengths, budgets = lengths_of(attention), budgets_of(attention)
+    predicted = parts.attention_ms(lengths, budgets)
     used = budgets == np.minimum(top_k, -(-lengths // block_size))
-    together = predict_micro_batches(model, micro_batches)
+    together = np.array([p.median_ms for p in micro_batches])
     return Quality(
         mape=mape(predicted, truth),
         rank_correlation=rank_correlation(predicted, truth),
         mape_at_top_k=mape(predicted[used], truth[used]),
         regret=regret(predicted[used], truth[used], seed=seed),
-        micro_batch_mape=mape(together, np.array([p.median_ms for p in micro_batches])),
+        micro_batch_mape=mape(predict_micro_batches(whole, micro_batches), together)
+        if micro_batches
+        else None,
         num_points=len(attention),
+        num_micro_batches=len(micro_batches),
     )
 
 
 def predict_micro_batches(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
     """Returns the predicted time of each point's packed sequences. [P]."""
-    numbers = np.array([p.num_sequences for p in points])
-    work = numbers * model.predict(_lengths(points), _budgets(points))
-    times: FloatArray = np.maximum(work, model.floor_ms) + model.constant_ms
+    work = np.maximum(predicted_work(model, points), model.floor_ms)
+    times: FloatArray = work + model.constant_ms
     return times
 
 
@@ -102,11 +110,3 @@ def _ranks(values: FloatArray) -> FloatArray:
     last = np.cumsum(counts)
     ranks: FloatArray = (last - (counts - 1) / 2.0)[inverse]
     return ranks
-
-
-def _lengths(points: Sequence[MeasuredPoint]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    return np.array([point.length for point in points], dtype=np.int64)
-
-
-def _budgets(points: Sequence[MeasuredPoint]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    return np.array([point.top_k for point in points], dtype=np.int64)

@@ -1,9 +1,11 @@
 """The file of measured points, ``latency.parquet`` with ``latency.json`` beside it.
 
-Parts: ``attention`` is one layer's attention with its selection; ``linear`` all the
-rest of the model by packed tokens (top_k 0); ``floor`` the whole model, sharded, on one block of
-one sequence; ``optimizer`` one update (length 0); ``micro_batch`` the whole model on num_sequences
-packed sequences, always held out. Readable with numpy and pyarrow alone.
+Parts: ``attention`` is one layer's attention with its selection; ``layer`` the rest of a layer,
+``ends`` embedding, head and loss, ``linear`` all layers' rest and the ends together, each by packed
+tokens (top_k 0). The others are whole, sharded and run by all ranks as in training: ``micro_batch``
+num_sequences packed sequences, ``floor`` one block of one sequence, ``memory`` a micro-batch in the
+setting of recomputation that the configuration does not have, ``optimizer`` one update (length 0).
+Readable with numpy and pyarrow alone.
 """
 
 from dataclasses import dataclass, fields
@@ -16,10 +18,26 @@ import pyarrow.parquet as pq
 
 from sbcore.artifacts import replace_when_done
 from sbcore.errors import SparseBalanceError
+from sbcore.types import FloatArray
 
-TABLE, HEADER, CHART = "latency.parquet", "latency.json", "latency.png"
+NAME = "latency"
+"""Of the profile's files in a run's folder."""
 
-FORMAT_VERSION = "1"
+TABLE, HEADER = f"{NAME}.parquet", f"{NAME}.json"
+
+FORMAT_VERSION = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class GridPoint:
+    """A point as in `MeasuredPoint`, not measured yet."""
+
+    part: str
+    length: int
+    top_k: int
+    num_sequences: int
+    held_out: bool
+    recompute: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +53,40 @@ class MeasuredPoint:
     p80_ms: float
     n: int
     held_out: bool
+    recompute: bool = False
+    """Whether layers ran their forward again in the backward pass."""
+    peak_gib: float | None = None
+    """Device memory at its highest, above the model's own; None where it was not measured."""
+
+    @staticmethod
+    def of(point: GridPoint, times_ms: FloatArray, *, peak_gib: float | None) -> "MeasuredPoint":
+        """Returns the point with median, 20th and 80th percentile of its times."""
+        p20, median, p80 = np.quantile(times_ms, [0.2, 0.5, 0.8]).tolist()
+        return MeasuredPoint(
+            part=point.part,
+            length=point.length,
+            top_k=point.top_k,
+            num_sequences=point.num_sequences,
+            median_ms=median,
+            p20_ms=p20,
+            p80_ms=p80,
+            n=len(times_ms),
+            held_out=point.held_out,
+            recompute=point.recompute,
+            peak_gib=peak_gib,
+        )
+
+    @property
+    def grid_point(self) -> GridPoint:
+        """The point without its measurement."""
+        return GridPoint(
+            self.part,
+            self.length,
+            self.top_k,
+            self.num_sequences,
+            self.held_out,
+            self.recompute,
+        )
 
 
 _SCHEMA = pa.schema(
@@ -48,8 +100,17 @@ _SCHEMA = pa.schema(
         ("p80_ms", pa.float64()),
         ("n", pa.int64()),
         ("held_out", pa.bool_()),
+        ("recompute", pa.bool_()),
+        ("peak_gib", pa.float64()),
     ]
 )
+
+
+def profile_files(profile: Path) -> tuple[Path, Path]:
+    """Returns table and header: of a run's folder, or of a table with its json beside it."""
+    if profile.suffix == ".parquet":
+        return profile, profile.with_suffix(".json")
+    return profile / TABLE, profile / HEADER
 
 
 def write_points(path: Path, points: list[MeasuredPoint]) -> None:
@@ -86,6 +147,8 @@ def read_points(path: Path) -> list[MeasuredPoint]:
             if row[key] is None or not (np.isfinite(row[key]) and row[key] > 0):
                 place = f"{row['part']}, length {row['length']}, top_k {row['top_k']}"
                 raise _broken(path, f"row {number} ({place}): {key} = {row[key]}: not a time")
+        if row["peak_gib"] is not None and not row["peak_gib"] >= 0:
+            raise _broken(path, f"row {number}: peak_gib = {row['peak_gib']}: not a size")
     return [MeasuredPoint(**row) for row in rows]
 
 

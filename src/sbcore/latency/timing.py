@@ -1,76 +1,97 @@
 """Clocks: CUDA events on a GPU; on a CPU the wall clock, or the thread's own time.
 
 With one host thread all the work is on it, and its own time is the wall clock of an idle machine:
-what other processes take away is not the model's.
+what other processes take away is not the model's. Short work is repeated often, long work seldom.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sbcore.latency.grid import GridPoint
-from sbcore.latency.runs import Run
-from sbcore.latency.table import MeasuredPoint
+from sbcore.config.compute import LatencyGridConfig
+from sbcore.types import FloatArray
 
-_AHEAD_CYCLES = 20_000_000
-"""About 10 ms of device idling before a kernel is timed, so that its launches are not."""
+Run = Callable[[], object]
 
-_HOST_BOUND = ("floor", "micro_batch")
-"""Parts whose launches belong to what is measured."""
+_CYCLES_PER_MS = 2_000_000
+"""Of the fastest GPU clock; a slower clock idles longer, which does no harm."""
+
+_LEAD = 2.0
+"""A device idles this many times as long as the host takes to launch the work behind it."""
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times one run at a time."""
+    """Times one run at a time, by the grid's numbers of repeats and seconds."""
 
     device: torch.device
-    warmup: int
-    repeats: int
+    grid: LatencyGridConfig
 
-    def measure(self, point: GridPoint, run: Run) -> MeasuredPoint:
-        """Returns the point with the median, 20th and 80th percentile of its times."""
-        for _ in range(self.warmup):
+    def measure(self, run: Run) -> FloatArray:
+        """Returns the milliseconds of every repetition, warmed up before. [n]."""
+        once, launch = self._warm_up(run)
+        wanted = self.grid.point_seconds * 1e3 / max(once, 1e-3)
+        num = int(np.clip(wanted, self.grid.min_repeats, self.grid.max_repeats))
+        times = self._events(run, num, launch) if self._cuda else self._clock(run, num)
+        return np.array(times)
+
+    def _warm_up(self, run: Run) -> tuple[float, float]:
+        """Runs until warm; returns the last run's time and its launching, milliseconds."""
+        self._synchronize()
+        began = time.perf_counter()
+        while True:
+            started = time.perf_counter()
             run()
-        once = self._wall if self._host_counts(point) else self._events
-        times = [once(run) for _ in range(self.repeats)]
-        p20, median, p80 = np.quantile(times, [0.2, 0.5, 0.8]).tolist()
-        return MeasuredPoint(
-            part=point.part,
-            length=point.length,
-            top_k=point.top_k,
-            num_sequences=point.num_sequences,
-            median_ms=median,
-            p20_ms=p20,
-            p80_ms=p80,
-            n=self.repeats,
-            held_out=point.held_out,
-        )
+            launched = time.perf_counter()
+            self._synchronize()
+            ended = time.perf_counter()
+            if ended - began >= self.grid.warmup_seconds:
+                return 1e3 * (ended - started), 1e3 * (launched - started)
 
-    def _host_counts(self, point: GridPoint) -> bool:
-        return self.device.type == "cpu" or point.part in _HOST_BOUND
+    def _clock(self, run: Run, num: int) -> list[float]:
+        clock = host_clock()
+        times = []
+        for _ in range(num):
+            started = clock()
+            run()
+            times.append(1e3 * (clock() - started))
+        return times
 
-    def _wall(self, run: Run) -> float:
-        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
-        clock = time.thread_time if alone else time.perf_counter
-        self._synchronize()
-        started = clock()
-        run()
-        self._synchronize()
-        return (clock() - started) * 1e3
+    def _events(self, run: Run, num: int, launch: float) -> list[float]:
+        """Returns the device's times; nothing waits for it before the last one is launched.
 
-    def _events(self, run: Run) -> float:
-        """Returns the device's time: the host runs ahead while the device idles first."""
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        Before each run the device idles while the host launches it, so that launching is not
+        measured: the real loop pays it once for all layers, and it is measured there.
+        """
+        pairs = [
+            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            for _ in range(num)
+        ]
         self._synchronize()
-        torch.cuda._sleep(_AHEAD_CYCLES)
-        start.record()
-        run()
-        end.record()
+        for start, end in pairs:
+            torch.cuda._sleep(int(_LEAD * launch * _CYCLES_PER_MS))
+            start.record()
+            run()
+            end.record()
         self._synchronize()
-        return float(start.elapsed_time(end))
+        return [float(start.elapsed_time(end)) for start, end in pairs]
+
+    @property
+    def _cuda(self) -> bool:
+        return self.device.type == "cuda"
 
     def _synchronize(self) -> None:
-        if self.device.type == "cuda":
+        if self._cuda:
             torch.cuda.synchronize(self.device)
+
+
+def host_clock() -> Callable[[], float]:
+    """Returns the clock, seconds: on one host thread its own time, which leaves out the others'.
+
+    On a GPU the host waits for the device, which is no time of its own.
+    """
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.thread_time if alone else time.perf_counter

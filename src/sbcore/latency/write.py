@@ -1,7 +1,7 @@
 """From measured points to the files of the profile: table, header with its errors, picture."""
 
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,59 +9,86 @@ from sbcore.artifacts import write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.analytic import AnalyticLatencyModel, fit_coefficients
 from sbcore.latency.chart import draw_chart
-from sbcore.latency.model import TableLatencyModel, fit_table, sequence_shares
-from sbcore.latency.quality import measure_quality
-from sbcore.latency.table import CHART, HEADER, TABLE, MeasuredPoint, write_points
+from sbcore.latency.fit import fit_parts, sequence_shares
+from sbcore.latency.model import TableLatencyModel, fit_table, parts_model
+from sbcore.latency.quality import Quality, measure_quality
+from sbcore.latency.table import MeasuredPoint, write_points
 
 _SEED = 0
 """Of the global batches that regret is averaged over."""
 
 
 def write_profile(
-    out: Path, head: dict[str, Any], points: list[MeasuredPoint], *, top_k: int
+    out: Path, head: Mapping[str, Any], points: list[MeasuredPoint], *, name: str, top_k: int
 ) -> dict[str, Any]:
-    """Writes the three files, the header last; returns the header.
+    """Writes the three files of this name, the header last; returns the header.
 
     Raises SparseBalanceError when the points are too few to interpolate.
     """
-    points = sorted(points, key=lambda p: (p.part, p.length, p.top_k, p.num_sequences))
-    block_size = head["block_size"]
+    points = sorted(points, key=lambda p: (p.part, p.length, p.top_k, p.num_sequences, p.recompute))
     try:
-        model = fit_table(
-            points,
-            block_size=block_size,
-            num_layers=head["num_layers"],
-            device_type=head["device_type"],
-        )
+        found, parts = _found(head, points, top_k=top_k)
     except ValueError as error:
         raise SparseBalanceError(f"latency: {error}. add points to the grid.") from None
-    shares = sequence_shares(points, call_ms=model.call_ms)
-    analytic = _fit_analytic(model, [p for p in shares if not p.held_out])
-    check = partial(
-        measure_quality,
-        attention=[p for p in shares if p.held_out],
-        micro_batches=[p for p in points if p.part == "micro_batch"],
-        top_k=top_k,
+    write_points(out / f"{name}.parquet", points)
+    draw_chart(out / f"{name}.png", parts, points, device=head["device"])
+    write_json(out / f"{name}.json", {**head, **found})
+    return {**head, **found}
+
+
+def _found(
+    head: Mapping[str, Any], points: list[MeasuredPoint], *, top_k: int
+) -> tuple[dict[str, Any], TableLatencyModel]:
+    """Returns what the points say, and the model of the parts alone."""
+    block_size, num_layers = head["block_size"], head["num_layers"]
+    model = fit_table(
+        points,
         block_size=block_size,
-        seed=_SEED,
+        num_layers=num_layers,
+        device_type=head["device_type"],
+        recompute_above=head["recompute_above_tokens"],
     )
-    head = head | {
+    parts = parts_model(fit_parts(points, block_size=block_size, num_layers=num_layers))
+    shares = sequence_shares(points, call_ms=parts.call_ms)
+    alone = _fit_analytic(parts, [p for p in shares if not p.held_out])
+    analytic = replace(
+        alone,
+        floor_ms=model.floor_ms,
+        constant_ms=model.constant_ms,
+        ms_per_token=model.ms_per_token,
+        coefficients=model.scale * alone.coefficients,
+    )
+
+    def check(
+        layer: TableLatencyModel | AnalyticLatencyModel,
+        whole: TableLatencyModel | AnalyticLatencyModel,
+    ) -> Quality:
+        return measure_quality(
+            layer,
+            [p for p in shares if p.held_out],
+            whole,
+            [p for p in points if p.part == "micro_batch" and p.held_out],
+            top_k=top_k,
+            block_size=block_size,
+            seed=_SEED,
+        )
+
+    found = {
         "floor_ms": model.floor_ms,
         "constant_ms": model.constant_ms,
+        "scale": model.scale,
         "call_ms": model.call_ms,
         "ms_per_token": model.ms_per_token,
         "optimizer_ms": next(p.median_ms for p in points if p.part == "optimizer"),
+        "memory": None if model.memory is None else asdict(model.memory),
         "adjustments": asdict(model.surface.adjustments),
-        "error": asdict(check(model)),
+        "error": asdict(check(parts, model)),
         "analytic": {
             "coefficients": analytic.coefficients.tolist(),
-            "error": asdict(check(analytic)),
+            "error": asdict(check(alone, analytic)),
         },
     }
-    write_points(out / TABLE, points)
-    draw_chart(out / CHART, model, points, device=head["device"])
-    write_json(out / HEADER, head)
-    return head
+    return found, parts
 
 
 def _fit_analytic(model: TableLatencyModel, fitted: list[MeasuredPoint]) -> AnalyticLatencyModel:

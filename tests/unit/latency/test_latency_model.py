@@ -60,12 +60,19 @@ def write_profile(
     folder.mkdir(parents=True, exist_ok=True)
     write_points(folder / TABLE, all_points() if points is None else points)
     facts = {"device": device, "device_type": "cuda", "block_size": BLOCK_SIZE, "num_layers": 2}
+    facts["recompute_above_tokens"] = None
     write_json(folder / HEADER, facts)
     return folder
 
 
 def model(device_type: str = "cuda") -> TableLatencyModel:
-    return fit_table(all_points(), block_size=BLOCK_SIZE, num_layers=2, device_type=device_type)
+    return fit_table(
+        all_points(),
+        block_size=BLOCK_SIZE,
+        num_layers=2,
+        device_type=device_type,
+        recompute_above=None,
+    )
 
 
 def at(length: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:

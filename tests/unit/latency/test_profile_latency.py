@@ -1,24 +1,28 @@
 """The stage `profile-latency` on a tiny model: files, resuming, and what is measured."""
 
 import json
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sbcore.config.compute import AttentionConfig, LatencyGridConfig
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
-from sbcore.latency.grid import GridPoint, grid_points
+from sbcore.latency.grid import grid_points
 from sbcore.latency.journal import Journal
+from sbcore.latency.layer import LayerRuns
 from sbcore.latency.measure import profile_latency
 from sbcore.latency.model import TableLatencyModel
-from sbcore.latency.runs import ModelRuns
-from sbcore.latency.table import MeasuredPoint, read_points
+from sbcore.latency.table import GridPoint, MeasuredPoint, read_points
 from sbcore.model.build import build_model, shape_config
 
 SHAPE = ModelShape(hidden_size=32, intermediate_size=32, num_attention_heads=2)
@@ -28,9 +32,19 @@ def stage(**changed: object) -> ProfileLatencyStage:
     known: dict[str, object] = {
         "attention": AttentionConfig(block_size=16, top_k=2),
         "model": ModelConfig(shape=SHAPE),
-        "latency": LatencyGridConfig(lengths=[32, 64, 128], top_k=[1, 2], repeats=2),
+        "latency": LatencyGridConfig(
+            lengths=[32, 64, 128], top_k=[1, 2], point_seconds=1e-3, micro_batch_seconds=0.5
+        ),
         "device": "cpu",
+        "num_ranks": 1,
+        "barrier": "step",
+        "max_tokens": 128,
         "threads": 1,
+        "activation_checkpointing": "none",
+        "recompute_above_tokens": 0,
+        "fused_layers": "off",
+        "compile_layers": False,
+        "layers_per_shard": 1,
     }
     return ProfileLatencyStage.model_validate(known | changed)
 
@@ -49,8 +63,15 @@ def test_the_profile_can_be_read_as_a_model(tmp_path: Path) -> None:
         "latency.png",
     ]
     points = read_points(tmp_path / "latency.parquet")
-    assert {p.part for p in points} == {"attention", "linear", "floor", "optimizer", "micro_batch"}
-    assert all(p.p20_ms <= p.median_ms <= p.p80_ms and p.n == 2 for p in points)
+    parts = {"attention", "layer", "ends", "linear", "floor", "optimizer", "micro_batch"}
+    assert {p.part for p in points} == parts
+    assert all(p.p20_ms <= p.median_ms <= p.p80_ms and p.n >= 2 for p in points)
+    assert all(p.peak_gib is None for p in points)  # a CPU's memory is not measured
+    linear, layer, ends = (
+        next(p.median_ms for p in points if (p.part, p.length) == (part, 128))
+        for part in ("linear", "layer", "ends")
+    )
+    assert linear == pytest.approx(2 * layer + ends)
     assert head["error"]["num_points"] == sum(p.held_out for p in points if p.part == "attention")
     model = TableLatencyModel.read(tmp_path, block_size=16)
     assert model.num_layers == 2
@@ -59,25 +80,32 @@ def test_the_profile_can_be_read_as_a_model(tmp_path: Path) -> None:
 
 def test_an_interrupted_profile_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[GridPoint] = []
-    make = ModelRuns.make
+    make = LayerRuns.make
 
-    def counted(self: ModelRuns, point: GridPoint) -> object:
+    def counted(self: LayerRuns, point: GridPoint) -> object:
         if len(made) == 5:
             raise KeyboardInterrupt
-        made.append(point)
+        if point.part != "reference":
+            made.append(point)
         return make(self, point)
 
-    monkeypatch.setattr(ModelRuns, "make", counted)
+    monkeypatch.setattr(LayerRuns, "make", counted)
     with pytest.raises(KeyboardInterrupt):
         profile(tmp_path, stage())
     assert [p.name for p in tmp_path.iterdir()] == ["latency.points.jsonl"]
-    monkeypatch.setattr(ModelRuns, "make", lambda s, point: made.append(point) or make(s, point))
-    profile(tmp_path, stage())
-    assert len(made) == len(set(made)) == len(read_points(tmp_path / "latency.parquet"))
+    assert len(Journal(tmp_path / "latency.points.jsonl", digest="?").points) == 0  # another one's
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):  # the header was overwritten: all is measured again
+        profile(tmp_path, stage())
+    first = list(made)
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        profile(tmp_path, stage())
+    assert not set(made) & set(first)
 
 
 def test_points_of_another_configuration_are_not_taken_over(tmp_path: Path) -> None:
-    point = MeasuredPoint("attention", 64, 1, 1, 1.0, 1.0, 1.0, 2, False)
+    point = MeasuredPoint("attention", 64, 1, 1, 1.0, 1.0, 1.0, 2, False, False, None)
     path = tmp_path / "points.jsonl"
     Journal(path, digest="a").add(point)
     with path.open("a") as file:
@@ -88,7 +116,8 @@ def test_points_of_another_configuration_are_not_taken_over(tmp_path: Path) -> N
 
 def test_the_grid_has_each_point_once_and_holds_out_what_lies_between() -> None:
     grid = LatencyGridConfig(lengths=[64, 256, 1024], top_k=[1, 4, 16])
-    points = grid_points(grid, block_size=32, top_k=4, seed=0)
+    config = stage(latency=grid, attention=AttentionConfig(block_size=32, top_k=4))
+    points = grid_points(config, pack_tokens=0, seed=0)
     assert len(points) == len(set(points))
     attention = {(p.length, p.top_k) for p in points if p.part == "attention" and not p.held_out}
     assert attention == {
@@ -98,19 +127,73 @@ def test_the_grid_has_each_point_once_and_holds_out_what_lies_between() -> None:
     }
     held_out = {(p.length, p.top_k) for p in points if p.part == "attention" and p.held_out}
     assert held_out == {*((128, k) for k in (2, 4)), *((512, k) for k in (2, 4, 8, 16))}
-    assert points != grid_points(grid, block_size=32, top_k=4, seed=1)
+    assert points != grid_points(config, pack_tokens=0, seed=1)
 
 
-def test_the_linear_part_leaves_out_attention_but_not_its_projections() -> None:
-    config = shape_config(SHAPE, vocab_size=64, max_tokens=64)
-    model = build_model(config, seed=0, dtype=torch.float32)
-    runs = ModelRuns(model, AttentionConfig(block_size=16, top_k=2), seed=0)
-    runs.make(GridPoint("linear", 64, 0, 1, held_out=False))()
-    assert all(p.grad is not None for p in model.parameters())
-    without = torch.cat([p.grad.flatten() for p in model.parameters()])
-    model.zero_grad()
-    runs.make(GridPoint("micro_batch", 64, 2, 1, held_out=False))()
-    assert not torch.equal(without, torch.cat([p.grad.flatten() for p in model.parameters()]))
+def test_on_a_gpu_short_sequences_are_measured_in_packs_and_the_shortest_alone_too() -> None:
+    points = [p for p in grid_points(stage(), pack_tokens=128, seed=0) if p.part == "attention"]
+    packed = {(p.length, p.num_sequences) for p in points if not p.held_out}
+    assert packed == {(32, 1), (32, 4), (64, 2), (128, 1)}
+
+
+def layer_runs(**changed: object) -> LayerRuns:
+    config = stage(attention=AttentionConfig(block_size=16, top_k=2), **changed)
+    architecture = shape_config(SHAPE, vocab_size=64, max_tokens=64)
+    return LayerRuns(architecture, config, device=torch.device("cpu"), seed=0)
+
+
+def grid_point(part: str, *, recompute: bool = False) -> GridPoint:
+    return GridPoint(part, 64, 2, 1, held_out=False, recompute=recompute)
+
+
+def test_one_layer_and_the_ends_are_built_and_no_more() -> None:
+    runs = layer_runs()
+    sizes = [p.numel() for p in (*runs.layer.parameters(), *runs.model.parameters())]
+    whole = build_model(
+        shape_config(SHAPE, vocab_size=64, max_tokens=64), seed=0, dtype=torch.float32
+    )
+    ends = 64 * SHAPE.hidden_size + SHAPE.hidden_size
+    layers = sum(p.numel() for p in whole.parameters()) - ends
+    assert sum(sizes) == ends + layers // SHAPE.num_hidden_layers
+
+
+@pytest.mark.parametrize("part", ["attention", "layer", "ends"])
+def test_every_part_runs_forward_and_backward_and_leaves_no_gradients(part: str) -> None:
+    runs = layer_runs()
+    counted = count_values(runs.make(grid_point(part)))
+    assert counted > 0
+    assert all(p.grad is None for p in (*runs.layer.parameters(), *runs.model.parameters()))
+
+
+def test_recomputation_runs_a_layer_and_its_attention_forward_twice() -> None:
+    for part in ("attention", "layer"):
+        products = {
+            again: count_values(
+                layer_runs(activation_checkpointing="full").make(grid_point(part, recompute=again))
+            )
+            for again in (False, True)
+        }
+        assert products[True] > products[False], part
+    kept = layer_runs(activation_checkpointing="selective")
+    plain = count_values(kept.make(grid_point("attention", recompute=False)))
+    assert count_values(kept.make(grid_point("attention", recompute=True))) == plain
+
+
+class CountValues(TorchDispatchMode):
+    """Counts the values that operators make, forward and backward."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.total += sum(x.numel() for x in tree_leaves(made) if isinstance(x, torch.Tensor))
+        return made
+
+
+def count_values(run: Callable[[], object]) -> int:
+    with CountValues() as counter:
+        run()
+    return counter.total
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -121,7 +204,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_grid_with_nothing_between_its_lengths_is_refused_at_once(tmp_path: Path) -> None:
-    short = LatencyGridConfig(lengths=[64], top_k=[1, 2], repeats=1)
+    short = LatencyGridConfig(lengths=[64], top_k=[1, 2])
     with pytest.raises(SparseBalanceError, match="only 0 points between them"):
         profile(tmp_path, stage(latency=short))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,49 @@
+"""The architecture of the model that is measured, from its directory or the configuration."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sbcore.config.stages import ProfileLatencyStage
+from sbcore.errors import SparseBalanceError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_SHAPE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+
+
+def read_architecture(
+    config: ProfileLatencyStage, model_dir: Path | None, *, vocab_size: int | None
+) -> "PretrainedConfig":
+    """Returns the directory's architecture, or the configured shape with so many words.
+
+    Raises:
+        SparseBalanceError: The directory holds no supported model, or nothing says how many words.
+    """
+    from sbcore.model.build import read_model_config, shape_config
+
+    if model_dir is not None:
+        return read_model_config(model_dir)
+    words = vocab_size or config.model.shape.vocab_size
+    if words is None:
+        raise SparseBalanceError(
+            "model.shape.vocab_size = null: the size of the head is unknown. "
+            "give prepared data (--data), a model (--model) or a built-in shape."
+        )
+    longest = max(*config.latency.lengths, config.max_tokens)
+    return shape_config(config.model.shape, vocab_size=words, max_tokens=longest)
+
+
+def describe_shape(architecture: "PretrainedConfig") -> dict[str, Any]:
+    """Returns what of the architecture its times depend on."""
+    heads = architecture.num_attention_heads
+    head_dim = getattr(architecture, "head_dim", None) or architecture.hidden_size // heads
+    shape = {key: getattr(architecture, key) for key in _SHAPE}
+    layers = {"num_layers": architecture.num_hidden_layers, "head_dim": head_dim}
+    return {"model_type": architecture.model_type} | layers | shape

@@ -1,0 +1,179 @@
+"""From measured points to numbers: the parts of a model, and what a whole micro-batch adds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sbcore.latency.line import fit_line
+from sbcore.latency.surface import Surface, fit_surface
+from sbcore.latency.table import MeasuredPoint
+from sbcore.types import FloatArray, IntArray, LatencyModel
+
+_WORTH_ITS_FLOOR = 1.3
+"""On a GPU a micro-batch is bound by the device if it takes so many times the floor."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was measured in one process: attention by length and top_k, the rest by tokens."""
+
+    surface: Surface
+    num_layers: int
+    constant_ms: float
+    """Of all layers and the ends, for the device; the host's is not in it."""
+    ms_per_token: float
+    call_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What was measured in the ranks."""
+
+    floor_ms: float
+    constant_ms: float
+    scale: float
+
+
+def fit_parts(points: Sequence[MeasuredPoint], *, block_size: int, num_layers: int) -> Parts:
+    """Returns the parts through the points that are not held out.
+
+    Raises ValueError when a part is missing or the grid is too small to interpolate.
+    """
+    fitted = [point for point in points if not point.held_out]
+    call_ms = call_overhead(fitted)
+    attention = sequence_shares(fitted, call_ms=call_ms)
+    _check_grid(attention, block_size=block_size)
+    linear = [point for point in fitted if point.part == "linear"]
+    if len(linear) < 2:
+        raise ValueError(f"part = linear: {len(linear)} points: at least two are needed")
+    tokens = np.array([point.length for point in linear], dtype=np.float64)
+    per_token, intercept = fit_line(tokens, np.array([point.median_ms for point in linear]))
+    surface = fit_surface(attention, block_size=block_size)
+    return Parts(surface, num_layers, intercept + num_layers * call_ms, per_token, call_ms)
+
+
+def calibrate(
+    parts: LatencyModel, points: Sequence[MeasuredPoint], *, constant_ms: float, device_type: str
+) -> Whole:
+    """Returns floor, constant and scale from whole micro-batches that are not held out.
+
+    What a tiny micro-batch takes beyond its work is the host's. On a GPU it hides behind longer
+    work and is a floor; on a CPU it comes on top of all work and is part of the constant. Without
+    micro-batches to fit the parts' constant is taken.
+
+    Raises ValueError when there is no floor.
+    """
+    floors = [p for p in points if p.part == "floor"]
+    if not floors:
+        raise ValueError("part = floor: missing")
+    whole = [p for p in points if p.part == "micro_batch" and not p.held_out]
+    floor = floors[0].median_ms
+    if device_type == "cpu":
+        scale, constant = _line_of(parts, [*floors, *whole], constant_ms=None)
+        return Whole(0.0, constant, scale)
+    bound = [p for p in whole if p.median_ms > _WORTH_ITS_FLOOR * floor]
+    scale, constant = _line_of(parts, bound, constant_ms=constant_ms)
+    constant = min(constant, floor)
+    return Whole(floor - constant, constant, scale)
+
+
+def predicted_work(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
+    """Returns the time of each point's packed sequences, without floor and constant. [P]."""
+    numbers = np.array([point.num_sequences for point in points])
+    work: FloatArray = numbers * model.predict(lengths_of(points), budgets_of(points))
+    return work
+
+
+def lengths_of(points: Sequence[MeasuredPoint]) -> IntArray:
+    """Returns the length of each point's sequences. [P]."""
+    return np.array([point.length for point in points], dtype=np.int64)
+
+
+def budgets_of(points: Sequence[MeasuredPoint]) -> IntArray:
+    """Returns the budget of each point. [P]."""
+    return np.array([point.top_k for point in points], dtype=np.int64)
+
+
+def _line_of(
+    parts: LatencyModel, points: Sequence[MeasuredPoint], *, constant_ms: float | None
+) -> tuple[float, float]:
+    """Returns scale and constant; with too few points scale 1 and the constant that is given.
+
+    Without one given, and a single point, the constant is what that takes beyond its work.
+    """
+    if len(points) >= 2:
+        times = np.array([point.median_ms for point in points])
+        return fit_line(predicted_work(parts, points), times)
+    if constant_ms is not None:
+        return 1.0, constant_ms
+    return 1.0, max(points[0].median_ms - float(predicted_work(parts, points)[0]), 0.0)
+
+
+def call_overhead(points: Sequence[MeasuredPoint]) -> float:
+    """Returns what a layer's attention costs beyond its sequences: n * t_1 = t_n + (n - 1) * it.
+
+    Taken where a length was measured alone and packed; at most nine tenths of t_1.
+    """
+    attention = [point for point in points if point.part == "attention"]
+    alone = {(p.length, p.top_k): p.median_ms for p in attention if p.num_sequences == 1}
+    for p in attention:
+        if p.num_sequences > 1 and (p.length, p.top_k) in alone:
+            one = alone[p.length, p.top_k]
+            overhead = (p.num_sequences * one - p.median_ms) / (p.num_sequences - 1)
+            return min(max(overhead, 0.0), 0.9 * one)
+    raise ValueError("part = attention: no point both alone and packed")
+
+
+def sequence_shares(points: Sequence[MeasuredPoint], *, call_ms: float) -> list[MeasuredPoint]:
+    """Returns one sequence's attention without the call, at least a tenth of it, as measured.
+
+    Where a length was measured alone and packed, the share in the pack is taken.
+    """
+    largest: dict[tuple[int, int, bool], MeasuredPoint] = {}
+    for p in points:
+        key = (p.length, p.top_k, p.held_out)
+        if p.part == "attention" and (
+            key not in largest or largest[key].num_sequences < p.num_sequences
+        ):
+            largest[key] = p
+    return [
+        replace(
+            p,
+            num_sequences=1,
+            median_ms=max(p.median_ms - call_ms, 0.1 * p.median_ms) / p.num_sequences,
+        )
+        for p in largest.values()
+    ]
+
+
+def linear_points(points: Sequence[MeasuredPoint], *, num_layers: int) -> list[MeasuredPoint]:
+    """Returns part `linear`: every layer's rest and the ends, by tokens."""
+    ends = {p.length: p for p in points if p.part == "ends"}
+    return [
+        replace(
+            layer,
+            part="linear",
+            median_ms=ends[layer.length].median_ms + num_layers * layer.median_ms,
+            p20_ms=ends[layer.length].p20_ms + num_layers * layer.p20_ms,
+            p80_ms=ends[layer.length].p80_ms + num_layers * layer.p80_ms,
+            n=min(layer.n, ends[layer.length].n),
+        )
+        for layer in points
+        if layer.part == "layer" and layer.length in ends
+    ]
+
+
+def _check_grid(attention: Sequence[MeasuredPoint], *, block_size: int) -> None:
+    """Raises ValueError where interpolation would lack a neighbour."""
+    lengths = {point.length for point in attention}
+    budgets = {point.top_k for point in attention}
+    if len(lengths) < 2 or len(budgets) < 2:
+        raise ValueError(
+            f"part = attention: {len(lengths)} lengths and {len(budgets)} budgets: "
+            "at least two of each are needed"
+        )
+    for length in lengths:
+        dense = -(-length // block_size)
+        if not any(p.length == length and p.top_k == dense for p in attention):
+            raise ValueError(f"length = {length}: the dense point, top_k {dense}, is missing")

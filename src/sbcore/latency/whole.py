@@ -1,0 +1,176 @@
+"""Whole micro-batches on one rank, run as training runs them, timed and weighed.
+
+The model is `sbcore.model.assemble`'s, that of training. On a GPU times are taken between events of
+the compute stream and nothing waits in between, so that a short micro-batch takes what the host
+needs to launch it, as inside a step.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from sbcore.attention.call import AttentionCall
+from sbcore.config.stages import ProfileLatencyStage
+from sbcore.config.training import TrainConfig
+from sbcore.latency.layer import TARGET_STRIDE, Batch, attention_call
+from sbcore.latency.micro_batches import MicroBatch
+from sbcore.latency.ranks import MeasuringRanks
+from sbcore.latency.timing import host_clock
+from sbcore.model.assemble import TrainableModel
+from sbcore.model.shard import synchronise_gradients
+
+_GIB = 1024.0**3
+
+_NEVER, _ALWAYS = 2**62, -1
+"""Tokens above which layers are recomputed."""
+
+
+def train_config(config: ProfileLatencyStage, *, weighs: bool) -> TrainConfig:
+    """Returns what of the training's settings changes its times.
+
+    Where memory is weighed recomputation is possible in any case: it is weighed with and without.
+    """
+    mode = config.activation_checkpointing
+    return TrainConfig(
+        activation_checkpointing="full" if mode == "none" and weighs else mode,
+        recompute_above_tokens=config.recompute_above_tokens,
+        fused_layers=config.fused_layers,
+        compile_layers=config.compile_layers,
+        layers_per_shard=config.layers_per_shard,
+        threads_per_rank=config.threads,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """What the first run of a micro-batch took; no peak on a CPU."""
+
+    ms: float
+    peak_gib: float | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A micro-batch with its input on the device."""
+
+    micro_batch: MicroBatch
+    batch: Batch
+    call: AttentionCall
+
+
+@dataclass
+class WholeRuns:
+    """Runs micro-batches of one configuration."""
+
+    config: ProfileLatencyStage
+    ranks: MeasuringRanks
+    model: TrainableModel
+    generator: torch.Generator
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Returns training's optimizer at a rate that changes nothing."""
+        trained = [p for p in self.model.module.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=0.0)
+
+    def update_times(
+        self, one: MicroBatch, optimizer: torch.optim.Optimizer, num: int
+    ) -> list[float]:
+        """Returns the milliseconds of updates, each after a micro-batch whose gradients meet."""
+        clock, times, work = host_clock(), [], self._prepared(one)
+        for _ in range(num + 1):  # the first one makes the optimizer's state
+            self._run(work, last=True)
+            self._synchronize()
+            started = clock()
+            optimizer.step()
+            self._synchronize()
+            times.append(1e3 * (clock() - started))
+            optimizer.zero_grad(set_to_none=True)
+        return times[1:]
+
+    def once(self, one: MicroBatch) -> FirstRun:
+        """Runs a micro-batch once; returns its time and its peak, those of the slowest rank."""
+        work, clock = self._prepared(one), host_clock()
+        self.ranks.meet()
+        before = self._reset_peak()
+        started = clock()
+        self._run(work, last=False)
+        self._synchronize()
+        ms = self.ranks.most(1e3 * (clock() - started))
+        if before is None:
+            return FirstRun(ms, None)
+        peak = torch.cuda.max_memory_allocated(self.ranks.device) - before
+        return FirstRun(ms, self.ranks.most(peak / _GIB))
+
+    def free_gib(self) -> float | None:
+        """Returns the device's memory that the model does not take; None on a CPU."""
+        if not self._cuda:
+            return None
+        free, _ = torch.cuda.mem_get_info(self.ranks.device)
+        cached = torch.cuda.memory_reserved(self.ranks.device)
+        return (free + cached - torch.cuda.memory_allocated(self.ranks.device)) / _GIB
+
+    def times(self, one: MicroBatch, num: int) -> list[float]:
+        """Returns the milliseconds of runs one after the other.
+
+        One before several is not counted: the device stands still until the host has launched it.
+        """
+        work = self._prepared(one)
+        self.ranks.meet()
+        if num > 1:
+            self._run(work, last=False)
+        if not self._cuda:
+            return self._host_times(work, num)
+        marks = [self._mark()]
+        for _ in range(num):
+            self._run(work, last=False)
+            marks.append(self._mark())
+        self._synchronize()
+        return [a.elapsed_time(b) for a, b in pairwise(marks)]
+
+    def _host_times(self, work: _Prepared, num: int) -> list[float]:
+        clock, times = host_clock(), []
+        for _ in range(num):
+            started = clock()
+            self._run(work, last=False)
+            times.append(1e3 * (clock() - started))
+        return times
+
+    def _run(self, work: _Prepared, *, last: bool) -> None:
+        """Runs forward and backward, as a step's last micro-batch or one before.
+
+        Nothing here may wait for the device: all input is there already.
+        """
+        synchronise_gradients(self.model.module, barrier=self.config.barrier, last=last)
+        self.model.recompute.above_tokens = _ALWAYS if work.micro_batch.recompute else _NEVER
+        work.call.keep_choices = self.model.recompute.prepare(work.micro_batch.num_tokens)
+        loss = self.model.module(**vars(work.batch), sb_call=work.call)
+        (loss * (TARGET_STRIDE / work.micro_batch.num_tokens)).backward()
+
+    def _prepared(self, one: MicroBatch) -> _Prepared:
+        lengths = (one.length,) * one.num_sequences
+        vocab_size = self.model.module.config.vocab_size
+        batch = Batch.random(lengths, vocab_size, self.generator)
+        top_k = self.config.attention.top_k
+        call = attention_call(lengths, top_k, self.config, device=self.ranks.device)
+        return _Prepared(one, batch, call)
+
+    @property
+    def _cuda(self) -> bool:
+        return self.ranks.device.type == "cuda"
+
+    def _reset_peak(self) -> int | None:
+        """Returns the bytes on the device, from where on the peak is counted; None on a CPU."""
+        if not self._cuda:
+            return None
+        torch.cuda.reset_peak_memory_stats(self.ranks.device)
+        return torch.cuda.memory_allocated(self.ranks.device)
+
+    def _mark(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _synchronize(self) -> None:
+        if self._cuda:
+            torch.cuda.synchronize(self.ranks.device)

@@ -40,7 +40,7 @@ class TinyComparison:
 
 def make_tiny_comparison(folder: Path) -> TinyComparison:
     """Returns a comparison of two layers and lengths up to 256."""
-    sab = {"kind": "sab"}
+    sab = {"kind": "sab", "online": True}
     values = {
         "attention": {"block_size": BLOCK_SIZE, "top_k": 4},
         "data": {"max_sample_tokens": 256},

@@ -35,8 +35,8 @@ def main() -> None:
     moved = dict.fromkeys(trainers, False)
     for step in range(NUM_ROUNDS):
         for name, trainer in trainers.items():
-            plan = trainer.inputs.plan.step(step)
-            targets = trainer.tuner.targets(plan)
+            plan = trainer.layout.lay_out(trainer.inputs.plan.step(step), step)
+            targets = trainer.tuner.targets(plan, step)
             layout = json.dumps([plan.sample_ids.tolist(), plan.batch.micro_batches]).encode()
             decisions[name].append(hashlib.sha256(targets.tobytes() + layout).hexdigest())
             moved[name] |= bool((targets != config.attention.top_k).any())

@@ -177,7 +177,12 @@ def test_the_gpu_configurations_compare_all_variants(repository, name, num_ranks
     config = load_config(repository / f"config/{name}.yaml")
     assert config.topology.num_ranks == num_ranks
     assert list(config.variants) == [*NAMES, "sab_waterfill"]
-    assert config.variants == VARIANTS
+    for variant, known in VARIANTS.items():
+        ours = config.variants[variant].model_dump()
+        if ours["tuner"]["kind"] != "fixed" and ours["balancer"]["kind"] == "sab":
+            assert ours["balancer"].pop("online")
+            ours["balancer"]["online"] = False  # the simulator plans once
+        assert ours == known.model_dump()
     monkeypatch.chdir(repository)  # paths start there
     check_paths(config)
 

@@ -14,7 +14,15 @@ from sbcore.report.contracts import (
     read_contract,
 )
 from sbcore.report.profiles import Latency, Lengths, read_latency, read_lengths
-from sbcore.report.steps import LEDGER_COLUMNS, SPAN_COLUMNS, Steps, read_columns, read_steps
+from sbcore.report.steps import (
+    CURVE_COLUMNS,
+    LEDGER_COLUMNS,
+    Steps,
+    read_columns,
+    read_spans,
+    read_steps,
+)
+from sbcore.types import Barrier
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,6 +38,8 @@ class Training:
     """A row per step, rank and micro-batch."""
     ledger: "pl.DataFrame"
     """A row per step, layer and sequence."""
+    curves: "pl.DataFrame | None"
+    """What was learned of coverage, a row per layer, length and budget; None if not written."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class RunRecord:
     """All that the report is made of."""
 
     run: str
-    barrier: str
+    barrier: Barrier
     baseline: VariantRecord
     variants: list[VariantRecord]
     lengths: Lengths | None
@@ -74,7 +84,7 @@ def collect(config: ReportStage, run_dir: Path) -> RunRecord:
     }
     return RunRecord(
         run=config.run,
-        barrier=config.barrier.value,
+        barrier=config.barrier,
         baseline=variants[config.baseline],
         variants=list(variants.values()),
         lengths=read_lengths(run_dir / "profile"),
@@ -99,11 +109,13 @@ def _training(folder: Path) -> Training | None:
     path = folder / "summary.json"
     if not path.exists():
         return None
+    curves = folder / "coverage.parquet"
     return Training(
         summary=read_contract(path, TrainSummary),
         steps=read_steps(folder / "metrics.jsonl"),
-        spans=read_columns(folder / "micro_batches.parquet", SPAN_COLUMNS),
+        spans=read_spans(folder / "micro_batches.parquet"),
         ledger=read_columns(folder / "ledger.parquet", LEDGER_COLUMNS),
+        curves=read_columns(curves, CURVE_COLUMNS) if curves.is_file() else None,
     )
 
 

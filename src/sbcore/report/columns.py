@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sbcore.report.compare import Row
-from sbcore.report.numbers import milliseconds, number, signed
+from sbcore.report.numbers import ABSENT, milliseconds, number, signed
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,17 @@ class Column:
     kind: Literal["measured", "predicted"]
     meaning: str
     text: Callable[[Row], str]
+    optional: bool = False
+    """Left out where no variant has a number."""
+
+
+def shown_columns(rows: list[Row]) -> list[Column]:
+    """Returns the columns, without optional ones that would be empty."""
+    return [c for c in COLUMNS if not c.optional or any(c.text(row) != ABSENT for row in rows)]
+
+
+def _percent(share: float | None) -> str:
+    return number(None if share is None else 100 * share, 1)
 
 
 COLUMNS = (
@@ -77,6 +88,15 @@ COLUMNS = (
         lambda row: number(row.waiting_pct, 1),
     ),
     Column(
+        "bubbles filled",
+        "%",
+        "predicted",
+        "Of the time that ranks would wait for each other at the fixed budget, the share that "
+        "tuning removed: faster ranks were given more blocks, slower ones fewer.",
+        lambda row: number(row.bubble_filled_pct, 0),
+        optional=True,
+    ),
+    Column(
         "overhead",
         "%",
         "measured",
@@ -90,6 +110,41 @@ COLUMNS = (
         "Routing mass in the chosen blocks, minus that at the fixed budget, weighted by tokens. "
         "Negative: speed was bought by looking at less.",
         lambda row: signed(row.coverage_delta, 2),
+    ),
+    Column(
+        "coverage bought",
+        "points",
+        "measured",
+        "What raised budgets gained, by the same measure. Cut ones lost the difference to "
+        "coverage_delta.",
+        lambda row: signed(row.coverage_bought, 2),
+        optional=True,
+    ),
+    Column(
+        "useful MFU",
+        "%",
+        "measured",
+        "Arithmetic that the model needs at the budgets used, over the device's peak. Work done "
+        "twice, for recomputation, does not count.",
+        lambda row: _percent(row.mfu_useful),
+        optional=True,
+    ),
+    Column(
+        "dense-equivalent MFU",
+        "%",
+        "measured",
+        "The same, counting attention as if it were dense: comparable with dense training, and no "
+        "measure of how well the device is used.",
+        lambda row: _percent(row.mfu_dense_equivalent),
+        optional=True,
+    ),
+    Column(
+        "HFU",
+        "%",
+        "measured",
+        "All arithmetic that was done, recomputation included, over the device's peak.",
+        lambda row: _percent(row.hfu),
+        optional=True,
     ),
     Column(
         "final loss",

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from sbcore.report.bubbles import coverage_bought, find_bubbles
 from sbcore.report.collect import RunRecord, VariantRecord
 from sbcore.report.contracts import Spread
-from sbcore.report.steps import Steps
+from sbcore.report.steps import Steps, is_fixed
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Row:
     coverage_delta: float | None
     overhead_pct: float | None
     waiting_pct: float | None
+    bubble_filled_pct: float | None
+    coverage_bought: float | None
+    mfu_useful: float | None
+    mfu_dense_equivalent: float | None
+    hfu: float | None
     loss_final: float | None
     scores: dict[str, float]
     score_mean: float | None
@@ -48,7 +54,7 @@ class Row:
 
 def compare(record: RunRecord) -> list[Row]:
     """Returns a row per variant, in the configuration's order."""
-    return [_row(variant, record.baseline) for variant in record.variants]
+    return [_row(variant, record) for variant in record.variants]
 
 
 def speedup_over(baseline: Steps, steps: Steps) -> Speedup | None:
@@ -74,23 +80,28 @@ def summary(record: RunRecord, rows: list[Row]) -> dict[str, Any]:
     }
 
 
-def _row(record: VariantRecord, baseline: VariantRecord) -> Row:
-    training, result = record.training, record.evaluation
-    trained = training.summary if training else None
+def _row(variant: VariantRecord, record: RunRecord) -> Row:
+    training, result = variant.training, variant.evaluation
+    trained, reference = training.summary if training else None, record.baseline.training
+    tuned = training if training and not is_fixed(training.ledger) else None
+    bubbles = find_bubbles(tuned, record.barrier) if tuned else None
     return Row(
-        variant=record.variant,
-        missing=record.missing,
-        speedup=speedup_over(baseline.training.steps, training.steps)
-        if training and baseline.training
-        else None,
+        variant=variant.variant,
+        missing=variant.missing,
+        speedup=speedup_over(reference.steps, training.steps) if training and reference else None,
         step_time_ms=trained.step_time_ms if trained else None,
         tokens_per_s=trained.tokens_per_s if trained else None,
         imbalance=trained.imbalance if trained else None,
         predicted_imbalance=trained.predicted_imbalance if trained else None,
-        optimality_gap=record.plan.optimality_gap if record.plan else None,
+        optimality_gap=variant.plan.optimality_gap if variant.plan else None,
         coverage_delta=trained.coverage_delta if trained else None,
         overhead_pct=trained.overhead_pct if trained else None,
         waiting_pct=trained.waiting_pct if trained else None,
+        bubble_filled_pct=bubbles.filled_pct if bubbles else None,
+        coverage_bought=coverage_bought(tuned.ledger) if tuned else None,
+        mfu_useful=trained.mfu_useful if trained else None,
+        mfu_dense_equivalent=trained.mfu_dense_equivalent if trained else None,
+        hfu=trained.hfu if trained else None,
         loss_final=trained.loss_final if trained else None,
         scores=result.scores if result else {},
         score_mean=result.score_mean if result else None,
@@ -109,6 +120,11 @@ def _summary_row(row: Row) -> dict[str, Any]:
         "optimality_gap": row.optimality_gap,
         "coverage_delta": row.coverage_delta,
         "overhead_pct": row.overhead_pct,
+        "bubble_filled_pct": row.bubble_filled_pct,
+        "coverage_bought": row.coverage_bought,
+        "mfu_useful": row.mfu_useful,
+        "mfu_dense_equivalent": row.mfu_dense_equivalent,
+        "hfu": row.hfu,
         "loss_final": row.loss_final,
         "scores": row.scores,
         "score_mean": row.score_mean,

@@ -56,6 +56,10 @@ class TrainSummary(Contract):
     backend: str
     num_ranks: int
     barrier: str
+    mfu_useful: float | None = None
+    mfu_dense_equivalent: float | None = None
+    hfu: float | None = None
+    """Shares of the device's peak, 0..1; None where no peak is known."""
 
 
 class EvaluationResult(Contract):
@@ -90,7 +94,8 @@ class StepRow(Contract):
     """A line of ``train/metrics.jsonl``; lists have an entry per rank."""
 
     step: int
-    loss: float
+    loss: float | None
+    """None where it was not finite and the step was skipped."""
     num_tokens: int
     step_ms: float
     predicted_ms: float
@@ -102,7 +107,9 @@ class StepRow(Contract):
     plan_ms: float
     data_ms: float
     optimizer_ms: float
+    checkpoint_ms: float = 0.0
     coverage_delta: float | None
+    expected_coverage_delta: float | None = None
     measured: bool
 
 

@@ -101,7 +101,10 @@ def _loss(record: RunRecord) -> Iterator[str]:
         if variant.training is None:
             continue
         loss = variant.training.steps.loss
-        head = float(np.mean(loss[: max(1, len(loss) // 10)]))
+        head = float(np.nanmean(loss[: max(1, len(loss) // 10)]))
+        skipped = int(np.isnan(loss).sum())
+        if skipped:
+            yield f"{skipped} steps of {variant.variant} had no finite loss and were skipped."
         if variant.training.summary.loss_final >= head:
             yield f"The loss of {variant.variant} did not fall."
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sbcore.report.account import time_accounts
 from sbcore.report.charts.gallery import Gallery
-from sbcore.report.charts.style import DARK, Chart, css_variables, inline_drawing
+from sbcore.report.charts.style import DARK, css_variables, inline_drawing
 from sbcore.report.collect import RunRecord
-from sbcore.report.columns import COLUMNS
+from sbcore.report.columns import shown_columns
 from sbcore.report.compare import Row
 from sbcore.report.contracts import Manifest
 from sbcore.report.doubts import doubts
@@ -41,12 +42,12 @@ def _values(record: RunRecord, rows: list[Row], gallery: Gallery) -> dict[str, A
         "rows": rows,
         "gallery": gallery,
         "headline": headline(record, rows),
-        "columns": COLUMNS,
+        "columns": shown_columns(rows),
         "doubts": doubts(record, rows),
         "facts": facts(record),
         "tasks": task_rows(record, rows),
         "evidence": evidence(record),
-        "groups": grouped(gallery.budgets),
+        "accounts": time_accounts(record),
         "manifests": record.manifests,
         "versions": versions(record.manifests),
     }
@@ -99,14 +100,6 @@ def task_rows(record: RunRecord, rows: list[Row]) -> list[TaskRow]:
         )
         for task in tasks
     ]
-
-
-def grouped(charts: list[Chart]) -> dict[str, list[Chart]]:
-    """Returns the charts by the variant in their title."""
-    groups: dict[str, list[Chart]] = defaultdict(list)
-    for chart in charts:
-        groups[chart.title.split(":")[0]].append(chart)
-    return dict(groups)
 
 
 def versions(manifests: Mapping[str, Manifest]) -> dict[str, str]:

@@ -6,7 +6,7 @@ S steps, R ranks.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,19 @@ SPAN_COLUMNS = (
     "start_ms",
     "compute_ms",
     "waiting_ms",
+    "predicted_ms",
 )
+BUDGET_COLUMN = "predicted_k0_ms"
+"""The prediction at the fixed budget, in files that have it."""
 LEDGER_COLUMNS = ("step", "layer", "num_tokens", "top_k_target", "top_k", "coverage_k0", "coverage")
+CURVE_COLUMNS = ("layer", "max_tokens", "top_k", "coverage", "count")
 _MAY_BE_NAN = frozenset({"coverage_k0", "coverage"})
 """Coverage is measured on some steps only."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """``metrics.jsonl`` by column, [S] unless said; coverage_delta is NaN where not measured."""
+    """``metrics.jsonl`` by column, [S] unless said; what was not measured is NaN."""
 
     step: IntArray
     loss: FloatArray
@@ -49,7 +53,9 @@ class Steps:
     plan_ms: FloatArray
     data_ms: FloatArray
     optimizer_ms: FloatArray
+    checkpoint_ms: FloatArray
     coverage_delta: FloatArray
+    expected_coverage_delta: FloatArray
     measured: NDArray[np.bool_]
 
 
@@ -58,15 +64,26 @@ def read_steps(path: Path) -> Steps:
     rows = [_row(line, f"{path}:{i}") for i, line in enumerate(_lines(path), start=1)]
     if not rows:
         raise SparseBalanceError(f"{path}: no steps. rerun training: snakemake --cores all {path}")
-    return Steps(
-        **{name: np.array([getattr(row, name) for row in rows]) for name in _PLAIN_COLUMNS},
-        coverage_delta=np.array(
-            [np.nan if row.coverage_delta is None else row.coverage_delta for row in rows]
-        ),
-    )
+    return Steps(**{name: _column(rows, name) for name in Steps.__dataclass_fields__})
 
 
-_PLAIN_COLUMNS = tuple(name for name in Steps.__dataclass_fields__ if name != "coverage_delta")
+def _column(rows: list[StepRow], name: str) -> NDArray[Any]:
+    values = [getattr(row, name) for row in rows]
+    if name in _MAY_BE_NULL:
+        return np.array([np.nan if value is None else value for value in values])
+    return np.array(values)
+
+
+_MAY_BE_NULL = frozenset({"loss", "coverage_delta", "expected_coverage_delta"})
+
+
+def read_spans(path: Path) -> "pl.DataFrame":
+    """Returns the micro-batches, with their time at the fixed budget if the file has it."""
+    import polars as pl
+
+    known = pl.scan_parquet(path).collect_schema().names() if path.is_file() else []
+    extra = (BUDGET_COLUMN,) if BUDGET_COLUMN in known else ()
+    return read_columns(path, SPAN_COLUMNS + extra)
 
 
 def read_columns(path: Path, columns: tuple[str, ...]) -> "pl.DataFrame":
@@ -88,6 +105,12 @@ def read_columns(path: Path, columns: tuple[str, ...]) -> "pl.DataFrame":
     for name in columns:
         _require_finite(table[name], path, name)
     return table
+
+
+def is_fixed(ledger: "pl.DataFrame") -> bool:
+    """Returns whether targets follow from a sequence's length alone, as without tuning."""
+    pairs = ledger.select("num_tokens", "top_k_target").unique().sort("num_tokens", "top_k_target")
+    return bool((pairs["top_k_target"].diff().fill_null(0) >= 0).all())
 
 
 def _require_finite(column: "pl.Series", path: Path, name: str) -> None:

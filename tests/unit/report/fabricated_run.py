@@ -64,7 +64,8 @@ def write_variant(folder: Path, factor: float) -> None:
                 last = m == len(parts) - 1
                 waiting = float(compute.max() - compute[rank]) if last else 0.0
                 tokens = int(lengths[rank::2].sum() * parts[m] / parts.sum())
-                spans.append((step, rank, m, tokens, 3, start, part, waiting, 0.95 * part))
+                at_k0 = 0.95 * part * (1.2 if tuned and rank == 0 else 1.0)
+                spans.append((step, rank, m, tokens, 3, start, part, waiting, 0.95 * part, at_k0))
                 start += part
         measured = step % 5 == 0 or tuned
         for layer in range(NUM_LAYERS):
@@ -92,7 +93,9 @@ def write_variant(folder: Path, factor: float) -> None:
                 "plan_ms": 0.0,
                 "data_ms": 3.0,
                 "optimizer_ms": 4.0,
+                "checkpoint_ms": 0.5,
                 "coverage_delta": -0.1 if tuned else (0.0 if measured else None),
+                "expected_coverage_delta": 0.1 if tuned and step else None,
                 "grad_norm": 1.0,
                 "learning_rate": 1e-3,
                 "measured": step >= 3,
@@ -102,14 +105,14 @@ def write_variant(folder: Path, factor: float) -> None:
     train.mkdir(parents=True)
     (train / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
     names = "step rank micro_batch num_tokens num_sequences start_ms compute_ms waiting_ms"
-    pl.DataFrame(spans, schema=[*names.split(), "predicted_ms"], orient="row").write_parquet(
-        train / "micro_batches.parquet"
-    )
+    schema = [*names.split(), "predicted_ms", "predicted_k0_ms"]
+    pl.DataFrame(spans, schema=schema, orient="row").write_parquet(train / "micro_batches.parquet")
     names = "step rank micro_batch layer sample_id num_tokens top_k_target top_k coverage_k0"
     schema = [*names.split(), "coverage", "predicted_ms"]
     table = pl.DataFrame(ledger, schema=schema, orient="row", infer_schema_length=None)
     floats = [pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in schema[-3:]]
     table.with_columns(floats).write_parquet(train / "ledger.parquet")
+    write_curves(train / "coverage.parquet")
     times = np.array([row["step_ms"] for row in metrics[3:]])
     median, p20, p80 = np.percentile(times, [50, 20, 80])
     write(
@@ -156,6 +159,18 @@ def example_scores(score: float) -> list[float]:
     """24 examples, all right, all wrong or in between, of this mean."""
     right = int(24 * score / 100)
     return [100.0] * right + [24 * score - 100 * right] + [0.0] * (23 - right)
+
+
+def write_curves(path: Path) -> None:
+    budgets = np.array([1, 2, 4, 8, 16, 32, 64, 128])
+    rows = [
+        (layer, length, int(k), float(1 - np.exp(-k / (4 + 3 * layer + length / 400))), 120)
+        for layer in range(NUM_LAYERS)
+        for length in (128, 256, 512, 1024, 2048, 4096)
+        for k in budgets
+    ]
+    names = ["layer", "max_tokens", "top_k", "coverage", "count"]
+    pl.DataFrame(rows, schema=names, orient="row").write_parquet(path)
 
 
 PLAN = {"optimality_gap": 0.031, "extrapolated": 0}

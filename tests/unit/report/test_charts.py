@@ -7,14 +7,13 @@ import polars as pl
 import pytest
 from fabricated_run import FACTORS, report_stage
 
-from sbcore.report.charts.budgets import is_fixed
 from sbcore.report.charts.profiles import short_count
 from sbcore.report.charts.speed import parts_pct, variant_colours
 from sbcore.report.charts.style import DARK, Chart
 from sbcore.report.charts.timeline import typical_step
 from sbcore.report.charts.training import smooth
 from sbcore.report.collect import collect
-from sbcore.report.steps import read_steps
+from sbcore.report.steps import is_fixed, read_steps
 
 
 @pytest.fixture
@@ -57,6 +56,9 @@ def test_smoothing_keeps_a_constant_and_the_mean_of_a_window():
     ramp = smooth(np.arange(100.0))
     assert ramp[50] == pytest.approx(50)
     assert ramp[0] == pytest.approx(1.0)  # 0, 1, 2: the window is cut at the start
+    with_gap = np.where(np.arange(100) == 50, np.nan, 2.5)
+    assert smooth(with_gap) == pytest.approx(np.full(100, 2.5))
+    assert np.isnan(smooth(np.full(3, np.nan))).all()
 
 
 def test_the_baseline_is_grey_and_colours_differ():

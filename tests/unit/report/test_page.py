@@ -149,3 +149,20 @@ def test_pictures_of_variants_no_longer_compared_are_removed(run_dir):
     stale.write_bytes(b"old")
     make_report(run_dir)
     assert not stale.exists()
+
+
+def test_nine_variants_stay_readable(run_dir):
+    names = list(FACTORS)
+    for i in range(5):
+        name = f"sab_dst_{i}"
+        shutil.copytree(run_dir / "variants" / "sab_dst", run_dir / "variants" / name)
+        names.append(name)
+    files = report(report_stage(tuple(names)), run_dir=run_dir, out=run_dir / "report")
+    text = (run_dir / "report" / "index.html").read_text()
+    assert text.count("<details>") == 6, "budgets of many variants are folded"
+    assert {"coverage.png", "bubbles.png", "coverage-foretold.png"} <= {path.name for path in files}
+
+
+def test_the_budgets_of_a_single_tuned_variant_are_open(finished):
+    folder, _, _ = finished
+    assert (folder / "report" / "index.html").read_text().count("<details open>") == 1

@@ -15,12 +15,6 @@ _NUM_RANGES = 10
 """Ranges of length, equal in the logarithm."""
 
 
-def is_fixed(ledger: "pl.DataFrame") -> bool:
-    """Returns whether targets follow from a sequence's length alone, as without tuning."""
-    pairs = ledger.select("num_tokens", "top_k_target").unique().sort("num_tokens", "top_k_target")
-    return bool((pairs["top_k_target"].diff().fill_null(0) >= 0).all())
-
-
 def budget_charts(variant: str, ledger: "pl.DataFrame", *, colour: str) -> list[Chart]:
     """Returns top_k over steps, top_k by length, and coverage, of a tuned variant."""
     charts = [

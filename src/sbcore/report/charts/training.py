@@ -18,7 +18,7 @@ def loss_chart(trainings: dict[str, Training], colours: dict[str, str]) -> Chart
             axes.plot(step, smooth(loss), color=colours[name], lw=width, label=name)
         axes.set_xlabel("step")
         axes.set_ylabel("loss, nats per target token")
-        add_legend(axes, 4)
+        add_legend(axes, 3)
     note = (
         "Bold: mean over a twentieth of the run around each step; pale: raw. The variants see the "
         "same global batches, so curves differ only by what attention leaves out, and rounding."
@@ -47,7 +47,7 @@ def prediction_chart(trainings: dict[str, Training], colours: dict[str, str]) ->
         axes.set_ylim(0, 1.03 * top)
         axes.set_xlabel("predicted, ms per step")
         axes.set_ylabel("measured, ms per step")
-        add_legend(axes, 4)
+        add_legend(axes, 3)
     note = (
         "A dot is a step. On the dashed line the prediction is exact; a cloud beside it is a "
         "constant that no layout changes, a wide cloud is what the latency model does not know."
@@ -56,10 +56,17 @@ def prediction_chart(trainings: dict[str, Training], colours: dict[str, str]) ->
 
 
 def smooth(values: FloatArray) -> FloatArray:
-    """Returns the centred moving mean over a twentieth of the values, shorter at the ends."""
+    """Returns the centred moving mean over a twentieth of the values, shorter at the ends.
+
+    NaN is left out; where there is nothing else the mean is NaN.
+    """
     half = max(1, len(values) // 40)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
     low = np.maximum(np.arange(len(values)) - half, 0)
     high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    means: FloatArray = (sums[high] - sums[low]) / (high - low)
+    known = ~np.isnan(values)
+    total, count = (
+        np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(known, values, 0.0), known)
+    )
+    within = count[high] - count[low]
+    means: FloatArray = (total[high] - total[low]) / np.where(within > 0, within, np.nan)
     return means

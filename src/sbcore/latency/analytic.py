@@ -7,12 +7,12 @@ the selection.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbcore.latency.additive import AdditiveLatency
+from sbcore.latency.line import fit_times
 from sbcore.latency.pairs import attention_pairs
 from sbcore.latency.table import MeasuredPoint
 from sbcore.types import FloatArray, IntArray
@@ -41,23 +41,11 @@ class AnalyticLatencyModel(AdditiveLatency):
 
 
 def fit_coefficients(points: Sequence[MeasuredPoint], *, block_size: int) -> FloatArray:
-    """Returns the coefficients >= 0 nearest to the points of part `attention`, relatively. [4].
-
-    Non-negative least squares over four columns: every subset of columns is tried.
-    """
+    """Returns the coefficients >= 0 nearest to the points of part `attention`, relatively. [4]."""
     lengths = np.array([point.length for point in points], dtype=np.int64)
     top_k = np.array([point.top_k for point in points], dtype=np.int64)
     times = np.array([point.median_ms for point in points])
-    design = _features(lengths, top_k, block_size=block_size) / times[:, None]
-    best, best_error = np.zeros(4), np.inf
-    for size in range(1, 5):
-        for columns in map(list, combinations(range(4), size)):
-            found = np.linalg.lstsq(design[:, columns], np.ones(len(times)), rcond=None)[0]
-            error = float(((design[:, columns] @ found - 1.0) ** 2).sum())
-            if (found >= 0).all() and error < best_error:
-                best, best_error = np.zeros(4), error
-                best[columns] = found
-    return best
+    return fit_times(_features(lengths, top_k, block_size=block_size), times)
 
 
 def _features(lengths: IntArray, top_k: IntArray, *, block_size: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""From measured points to numbers: the parts of a model, and what a whole micro-batch adds."""
+"""From measured points to numbers: attention by length and budget, the rest by tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,6 @@ from sbcore.latency.line import fit_line
 from sbcore.latency.surface import Surface, fit_surface
 from sbcore.latency.table import MeasuredPoint
 from sbcore.types import FloatArray, IntArray, LatencyModel
-
-_WORTH_ITS_FLOOR = 1.3
-"""On a GPU a micro-batch is bound by the device if it takes so many times the floor."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +21,8 @@ class Parts:
     """Of all layers and the ends, for the device; the host's is not in it."""
     ms_per_token: float
     call_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What was measured in the ranks."""
-
-    floor_ms: float
-    constant_ms: float
-    scale: float
+    recompute: bool
+    """Whether layers ran their forward twice."""
 
 
 def fit_parts(points: Sequence[MeasuredPoint], *, block_size: int, num_layers: int) -> Parts:
@@ -50,32 +40,14 @@ def fit_parts(points: Sequence[MeasuredPoint], *, block_size: int, num_layers: i
     tokens = np.array([point.length for point in linear], dtype=np.float64)
     per_token, intercept = fit_line(tokens, np.array([point.median_ms for point in linear]))
     surface = fit_surface(attention, block_size=block_size)
-    return Parts(surface, num_layers, intercept + num_layers * call_ms, per_token, call_ms)
-
-
-def calibrate(
-    parts: LatencyModel, points: Sequence[MeasuredPoint], *, constant_ms: float, device_type: str
-) -> Whole:
-    """Returns floor, constant and scale from whole micro-batches that are not held out.
-
-    What a tiny micro-batch takes beyond its work is the host's. On a GPU it hides behind longer
-    work and is a floor; on a CPU it comes on top of all work and is part of the constant. Without
-    micro-batches to fit the parts' constant is taken.
-
-    Raises ValueError when there is no floor.
-    """
-    floors = [p for p in points if p.part == "floor"]
-    if not floors:
-        raise ValueError("part = floor: missing")
-    whole = [p for p in points if p.part == "micro_batch" and not p.held_out]
-    floor = floors[0].median_ms
-    if device_type == "cpu":
-        scale, constant = _line_of(parts, [*floors, *whole], constant_ms=None)
-        return Whole(0.0, constant, scale)
-    bound = [p for p in whole if p.median_ms > _WORTH_ITS_FLOOR * floor]
-    scale, constant = _line_of(parts, bound, constant_ms=constant_ms)
-    constant = min(constant, floor)
-    return Whole(floor - constant, constant, scale)
+    return Parts(
+        surface,
+        num_layers,
+        constant_ms=intercept + num_layers * call_ms,
+        ms_per_token=per_token,
+        call_ms=call_ms,
+        recompute=any(point.recompute for point in fitted if point.part == "attention"),
+    )
 
 
 def predicted_work(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
@@ -93,21 +65,6 @@ def lengths_of(points: Sequence[MeasuredPoint]) -> IntArray:
 def budgets_of(points: Sequence[MeasuredPoint]) -> IntArray:
     """Returns the budget of each point. [P]."""
     return np.array([point.top_k for point in points], dtype=np.int64)
-
-
-def _line_of(
-    parts: LatencyModel, points: Sequence[MeasuredPoint], *, constant_ms: float | None
-) -> tuple[float, float]:
-    """Returns scale and constant; with too few points scale 1 and the constant that is given.
-
-    Without one given, and a single point, the constant is what that takes beyond its work.
-    """
-    if len(points) >= 2:
-        times = np.array([point.median_ms for point in points])
-        return fit_line(predicted_work(parts, points), times)
-    if constant_ms is not None:
-        return 1.0, constant_ms
-    return 1.0, max(points[0].median_ms - float(predicted_work(parts, points)[0]), 0.0)
 
 
 def call_overhead(points: Sequence[MeasuredPoint]) -> float:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.additive import AdditiveLatency
-from sbcore.latency.fit import Parts, Whole, calibrate, fit_parts
+from sbcore.latency.calibrate import Whole, calibrate
+from sbcore.latency.fit import Parts, fit_parts
 from sbcore.latency.memory import Memory, fit_memory
 from sbcore.latency.surface import Surface
 from sbcore.latency.table import MeasuredPoint, profile_files, read_points
@@ -36,6 +37,12 @@ class TableLatencyModel(AdditiveLatency):
     call_ms: float
     scale: float
     """What sequences take in whole micro-batches, over what their parts took alone."""
+    recompute: bool
+    """Whether sequences are priced with layers recomputed: full micro-batches are."""
+    recompute_above: int | None
+    """Tokens above which a micro-batch is recomputed; None: none is."""
+    other_share: float
+    """Work of a micro-batch in the other setting of recomputation, over that as priced."""
     memory: Memory | None
     """None where memory was not measured."""
 
@@ -74,6 +81,14 @@ class TableLatencyModel(AdditiveLatency):
         lengths, top_k = np.broadcast_arrays(lengths, top_k)
         return self.scale * self.surface.milliseconds(lengths, top_k)
 
+    def work_share(self, num_tokens: IntArray) -> FloatArray:
+        """Returns the factor on a micro-batch's work, from its packed tokens.
+
+        It is not 1 where a micro-batch is too short to be recomputed, and the price says it is.
+        """
+        limit = np.inf if self.recompute_above is None else self.recompute_above
+        return np.where((num_tokens > limit) == self.recompute, 1.0, self.other_share)
+
     def memory_gib(self, lengths: IntArray) -> float | None:
         """Returns the peak of a micro-batch that packs these sequences, [N], above the model's own.
 
@@ -103,16 +118,26 @@ def fit_table(
     """
     parts = fit_parts(points, block_size=block_size, num_layers=num_layers)
     alone = parts_model(parts)
-    whole = calibrate(alone, points, constant_ms=parts.constant_ms, device_type=device_type)
-    return _made(parts, whole, fit_memory(points, recompute_above=recompute_above))
+    whole = calibrate(
+        alone,
+        points,
+        constant_ms=parts.constant_ms,
+        recompute=parts.recompute,
+        device_type=device_type,
+    )
+    memory = fit_memory(points, recompute_above=recompute_above)
+    return _made(parts, whole, memory, recompute_above=recompute_above)
 
 
 def parts_model(parts: Parts) -> TableLatencyModel:
     """Returns the model that knows the parts alone, as they were measured."""
-    return _made(parts, Whole(0.0, parts.constant_ms, 1.0), None)
+    alone = Whole(0.0, parts.constant_ms, scale=1.0, other_share=1.0)
+    return _made(parts, alone, None, recompute_above=None)
 
 
-def _made(parts: Parts, whole: Whole, memory: Memory | None) -> TableLatencyModel:
+def _made(
+    parts: Parts, whole: Whole, memory: Memory | None, *, recompute_above: int | None
+) -> TableLatencyModel:
     return TableLatencyModel(
         surface=parts.surface,
         num_layers=parts.num_layers,
@@ -121,6 +146,9 @@ def _made(parts: Parts, whole: Whole, memory: Memory | None) -> TableLatencyMode
         ms_per_token=whole.scale * parts.ms_per_token,
         call_ms=parts.call_ms,
         scale=whole.scale,
+        recompute=parts.recompute,
+        recompute_above=recompute_above,
+        other_share=whole.other_share,
         memory=memory,
     )
 

@@ -37,6 +37,7 @@ def measure_quality(
     whole: LatencyModel,
     micro_batches: Sequence[MeasuredPoint],
     *,
+    work_share: FloatArray,
     top_k: int,
     block_size: int,
     seed: int,
@@ -49,23 +50,24 @@ def measure_quality(
     lengths, budgets = lengths_of(attention), budgets_of(attention)
     predicted = parts.attention_ms(lengths, budgets)
     used = budgets == np.minimum(top_k, -(-lengths // block_size))
+    predicted_whole = predict_micro_batches(whole, micro_batches, work_share=work_share)
     together = np.array([p.median_ms for p in micro_batches])
     return Quality(
         mape=mape(predicted, truth),
         rank_correlation=rank_correlation(predicted, truth),
         mape_at_top_k=mape(predicted[used], truth[used]),
         regret=regret(predicted[used], truth[used], seed=seed),
-        micro_batch_mape=mape(predict_micro_batches(whole, micro_batches), together)
-        if micro_batches
-        else None,
+        micro_batch_mape=mape(predicted_whole, together) if micro_batches else None,
         num_points=len(attention),
         num_micro_batches=len(micro_batches),
     )
 
 
-def predict_micro_batches(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
-    """Returns the predicted time of each point's packed sequences. [P]."""
-    work = np.maximum(predicted_work(model, points), model.floor_ms)
+def predict_micro_batches(
+    model: LatencyModel, points: Sequence[MeasuredPoint], *, work_share: FloatArray
+) -> FloatArray:
+    """Returns the predicted time of each point's packed sequences, work times its share. [P]."""
+    work = np.maximum(work_share * predicted_work(model, points), model.floor_ms)
     times: FloatArray = work + model.constant_ms
     return times
 

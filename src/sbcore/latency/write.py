@@ -5,6 +5,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sbcore.artifacts import write_json
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.analytic import AnalyticLatencyModel, fit_coefficients
@@ -59,6 +61,9 @@ def _found(
         coefficients=model.scale * alone.coefficients,
     )
 
+    checked = [p for p in points if p.part == "micro_batch" and p.held_out]
+    work_share = model.work_share(np.array([p.length * p.num_sequences for p in checked]))
+
     def check(
         layer: TableLatencyModel | AnalyticLatencyModel,
         whole: TableLatencyModel | AnalyticLatencyModel,
@@ -67,7 +72,8 @@ def _found(
             layer,
             [p for p in shares if p.held_out],
             whole,
-            [p for p in points if p.part == "micro_batch" and p.held_out],
+            checked,
+            work_share=work_share,
             top_k=top_k,
             block_size=block_size,
             seed=_SEED,
@@ -77,6 +83,7 @@ def _found(
         "floor_ms": model.floor_ms,
         "constant_ms": model.constant_ms,
         "scale": model.scale,
+        "other_share": model.other_share,
         "call_ms": model.call_ms,
         "ms_per_token": model.ms_per_token,
         "optimizer_ms": next(p.median_ms for p in points if p.part == "optimizer"),

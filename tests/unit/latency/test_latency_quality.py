@@ -78,7 +78,9 @@ def test_quality_is_that_of_the_points_given() -> None:
 
     points = points_of(law, (91, 362, 724))
     packs = [MeasuredPoint("micro_batch", 91, 3, 2, 6.0, 6.0, 6.0, 3, True)]
-    found = measure_quality(made, points, made, packs, top_k=4, block_size=BLOCK_SIZE, seed=0)
+    found = measure_quality(
+        made, points, made, packs, work_share=np.ones(1), top_k=4, block_size=BLOCK_SIZE, seed=0
+    )
     assert found.num_points == len(points) == 13
     assert found.mape == pytest.approx((1 - 1 / 1.2) * 2 / 13)
     assert found.mape_at_top_k == pytest.approx((1 - 1 / 1.2) * 2 / 3)

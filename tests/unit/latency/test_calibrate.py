@@ -1,0 +1,93 @@
+"""What whole micro-batches tell beyond their parts, made from known laws."""
+
+import numpy as np
+import pytest
+
+from sbcore.latency.analytic import AnalyticLatencyModel
+from sbcore.latency.calibrate import calibrate
+from sbcore.latency.memory import fit_memory
+from sbcore.latency.speed import QUANTUM, SpeedFactors
+from sbcore.latency.table import MeasuredPoint
+
+PARTS = AnalyticLatencyModel(32, 4, 0.0, 3.0, 1e-2, np.array([0.0, 1e-3, 2e-5, 0.0]))
+FLOOR = MeasuredPoint("floor", 32, 8, 1, 50.0, 50.0, 50.0, 5, held_out=False)
+
+
+def work(length: int, packed: int) -> float:
+    return packed * float(PARTS.predict(np.array([length]), np.array([8]))[0])
+
+
+def whole(length: int, packed: int, ms: float, **changed: object) -> MeasuredPoint:
+    point = MeasuredPoint("micro_batch", length, 8, packed, ms, ms, ms, 5, held_out=False)
+    return MeasuredPoint(**{f: getattr(point, f) for f in point.__slots__} | changed)
+
+
+SHAPES = ((4096, 1), (16384, 1), (2048, 8), (8192, 8), (65536, 1))
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_scale_and_constant_of_a_known_law_are_found(device_type: str) -> None:
+    points = [whole(n, m, 1.3 * work(n, m) + 20.0) for n, m in SHAPES]
+    floor = MeasuredPoint("floor", 32, 8, 1, *[1.3 * work(32, 1) + 20.0] * 3, 5, held_out=False)
+    found = calibrate(
+        PARTS, [floor, *points], constant_ms=3.0, recompute=False, device_type=device_type
+    )
+    assert (found.scale, found.constant_ms) == pytest.approx((1.3, 20.0))
+    assert found.floor_ms == pytest.approx(1.3 * work(32, 1) if device_type == "cuda" else 0.0)
+    assert found.other_share == 1.0
+
+
+def test_micro_batches_on_the_floor_of_a_gpu_say_nothing_about_work() -> None:
+    points = [whole(n, m, max(work(n, m), 45.0) + 5.0) for n, m in ((64, 1), (256, 1), *SHAPES)]
+    found = calibrate(PARTS, [FLOOR, *points], constant_ms=3.0, recompute=False, device_type="cuda")
+    assert (found.scale, found.constant_ms, found.floor_ms) == pytest.approx((1.0, 5.0, 45.0))
+
+
+def test_held_out_micro_batches_are_not_fitted() -> None:
+    points = [whole(n, m, 9.9 * work(n, m), held_out=True) for n, m in SHAPES]
+    found = calibrate(PARTS, [FLOOR, *points], constant_ms=3.0, recompute=False, device_type="cuda")
+    assert (found.scale, found.constant_ms, found.floor_ms) == (1.0, 3.0, 47.0)
+
+
+def test_micro_batches_that_are_not_recomputed_have_a_share_of_their_own() -> None:
+    points = [whole(n, m, work(n, m) + 10.0, recompute=True) for n, m in SHAPES]
+    points += [whole(n, 2, 0.75 * work(n, 2) + 10.0, recompute=False) for n in (8192, 16384)]
+    found = calibrate(PARTS, [FLOOR, *points], constant_ms=3.0, recompute=True, device_type="cuda")
+    assert (found.scale, found.other_share) == pytest.approx((1.0, 0.75))
+
+
+def test_memory_is_a_line_in_each_setting_and_never_below_what_was_measured() -> None:
+    def weighed(tokens: int, gib: float, *, recompute: bool) -> MeasuredPoint:
+        return whole(tokens, 1, 1.0, part="memory", recompute=recompute, peak_gib=gib)
+
+    kept = [weighed(n, 1.0 + 1e-3 * n + (0.1 if n == 2048 else 0.0), recompute=False) for n in
+            (1024, 2048, 4096)]  # fmt: skip
+    again = [weighed(n, 0.5 + 1e-4 * n, recompute=True) for n in (1024, 8192)]
+    memory = fit_memory([*kept, *again], recompute_above=4096)
+    assert memory is not None
+    assert all(memory.gib(p.length) >= (p.peak_gib or 0.0) - 1e-9 for p in kept)
+    assert memory.gib(8192) == pytest.approx(0.5 + 1e-4 * 8192)
+    assert memory.gib(4096) > memory.gib(4097)
+    assert fit_memory(kept, recompute_above=None) is None  # one setting alone is half the truth
+
+
+def test_speed_factors_follow_a_slow_rank_in_steps_of_a_32nd() -> None:
+    speed = SpeedFactors(3, ema_decay=0.5)
+    predicted = np.array([100.0, 100.0, 0.0])
+    speed.update(np.array([100.0, 150.0, np.nan]), predicted)
+    assert speed.factors.tolist() == [1.0, 1.5, 1.0]  # the third one ran nothing real
+    speed.update(np.array([101.0, 100.0, np.nan]), predicted)
+    assert speed.factors.tolist() == [1.0, 1.25, 1.0]
+    assert (speed.factors % QUANTUM == 0).all()
+
+
+def test_speed_factors_come_back_from_a_checkpoint_and_only_for_as_many_ranks() -> None:
+    speed = SpeedFactors(2, ema_decay=0.9)
+    speed.update(np.array([120.0, 80.0]), np.array([100.0, 100.0]))
+    again, fewer = SpeedFactors(2, ema_decay=0.9), SpeedFactors(1, ema_decay=0.9)
+    again.load_state_dict(speed.state_dict())
+    fewer.load_state_dict(speed.state_dict())
+    assert again.factors.tolist() == speed.factors.tolist() == [1.1875, 0.8125]
+    assert fewer.factors.tolist() == [1.0]
+    with pytest.raises(ValueError, match="measured_ms"):
+        speed.update(np.ones(3), np.ones(2))

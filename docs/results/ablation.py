@@ -21,6 +21,7 @@ from sbcore.artifacts import replace_when_done, write_text
 from sbcore.errors import SparseBalanceError
 from sbcore.report.charts.speed import variant_colours
 from sbcore.report.charts.style import INK, MUTED, PANEL, SURFACE, figure_style
+from sbcore.train.flops import peak_flops
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,9 @@ drawn anew. Speedups are medians over rounds of the ratio of step times within a
 percentile). *predicted* is the latency table's, for the same plans and budgets. The paper's figures
 (arXiv 2604.13847: Qwen2.5-3B, ChatQA2-Long-SFT, DP2 x PP4, global batch 16, other GPUs) stand
 beside for orientation: neither lengths nor parallelism are the same. Tokens and weights are random,
-so coverage_delta says what routing of an untrained model gives.
+so coverage_delta says what routing of an untrained model gives. MFU counts the pairs really
+attended; dense-equivalent counts all causal pairs, a measure of throughput and not of use. Both are
+shares of 989 TFLOP/s (H100 SXM, dense bf16).
 """
 
 _HEAD = (
@@ -59,6 +62,8 @@ _HEAD = (
     "overhead, %",
     "waiting, %",
     "tokens/s",
+    "useful MFU, %",
+    "dense-equivalent, %",
     "predicted, ms",
     "measured / predicted",
 )
@@ -136,8 +141,20 @@ def cells(place: Place, name: str, steps: Steps) -> Iterator[str]:
     yield f"{float(row['overhead_pct']):.2f}"
     yield f"{float(row['waiting_pct']):.1f}"
     yield f"{float(row['tokens_per_s']):,.0f}"
+    yield from shares_of_peak(place, steps[name])
     yield f"{float(row['predicted_ms']):,.0f}"
     yield f"{float(row['step_ms_p50']) / float(row['predicted_ms']):.2f}"
+
+
+def shares_of_peak(place: Place, steps: Sequence[MeasuredStep]) -> Iterator[str]:
+    """Yields the share of the devices' peak that went into useful and dense-equivalent work."""
+    peak, num_ranks = peak_flops(place.device), int(place.device.split(" x ")[0])
+    seconds = sum(step.step_ms for step in steps) / 1e3
+    for done in (
+        sum(step.useful_tflop for step in steps),
+        sum(step.dense_equivalent_tflop for step in steps),
+    ):
+        yield "-" if peak is None else f"{100 * done * 1e12 / (peak * num_ranks * seconds):.1f}"
 
 
 def ratio(speedup: Speedup | None) -> str:

@@ -30,6 +30,10 @@ class MeasuredStep:
     plan_ms: float
     tune_ms: float
     optimizer_ms: float
+    useful_tflop: float
+    """Work of the step, all ranks, by the three counts of `sbcore.train.flops`."""
+    dense_equivalent_tflop: float
+    executed_tflop: float
     loss: float | None
     """None where it was not finite and the step was skipped."""
 

@@ -70,6 +70,16 @@ def test_the_papers_figures_stand_beside_and_only_where_it_has_some(script, meas
     assert lines_of(text, "sab_waterfill")[0][at] == "-"
 
 
+def test_shares_of_peak_are_told_where_the_peak_is_known(script, measured):
+    text = script.page(script.read_comparison(measured), picture="ours.png")
+    at = script._HEAD.index("useful MFU, %")
+    assert lines_of(text, "sab_dst")[0][at] == "-"
+    steps = some_steps("dense", [1.0, 1.0])  # 0.2 TFLOP in a millisecond on two GPUs
+    known = dataclasses.replace(PLACE, device="2 x NVIDIA H100 80GB HBM3")
+    shares = list(script.shares_of_peak(known, steps))
+    assert shares == [f"{100 * 200 / 2 / 989:.1f}", f"{100 * 400 / 2 / 989:.1f}"]
+
+
 def test_the_page_and_the_picture_are_written(script, measured, monkeypatch):
     monkeypatch.setattr("sys.argv", ["ablation.py", str(measured)])
     script.main()

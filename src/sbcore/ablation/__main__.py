@@ -21,13 +21,13 @@ from sbcore.ablation.ceilings import measure_ceilings
 from sbcore.ablation.compare import Comparison
 from sbcore.ablation.deadline import Deadline
 from sbcore.ablation.manifest import Manifest
-from sbcore.ablation.output import Output
+from sbcore.ablation.output import Output, say
 from sbcore.ablation.results import Results
 from sbcore.ablation.settings import Setting, check_setting, read_length_set, settings
+from sbcore.ablation.table_in_use import differences, read_header, read_latency
 from sbcore.config.schema import Config
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
-from sbcore.latency.model import TableLatencyModel
 from sbcore.train.sharding import Ranks, start_ranks
 
 
@@ -44,7 +44,9 @@ def main() -> None:
             check_setting(setting, num_ranks=num_ranks, num_rounds=numbers.stop)
         ranks = start_ranks(wanted=num_ranks, device=config.topology.device)
         deadline = Deadline(arguments.seconds, group=ranks.host_group)
-        workshop = Workshop(config, ranks, _latency(arguments, config, ranks))
+        device = device_name(ranks.device)
+        latency = read_latency(arguments.latency, config, device=device)
+        workshop = Workshop(config, ranks, latency)
         output = _output(arguments, config, ranks)
         Comparison(wanted, variants, workshop, deadline, numbers, output).run()
     except SparseBalanceError as error:
@@ -68,22 +70,6 @@ def _settings(arguments: Arguments, config: Config) -> list[Setting]:
     return list(found)
 
 
-def _latency(arguments: Arguments, config: Config, ranks: Ranks) -> TableLatencyModel:
-    """Returns the table; refuses that of another device, block size or number of layers."""
-    latency = TableLatencyModel.read(
-        arguments.latency,
-        block_size=config.attention.block_size,
-        device=device_name(ranks.device),
-    )
-    num_layers = config.model.shape.num_hidden_layers
-    if latency.num_layers != num_layers:
-        raise SparseBalanceError(
-            f"--latency = {arguments.latency}: num_layers = {latency.num_layers}: the table of "
-            f"another model, {shape_name(config.model.shape)} has {num_layers}. name its own."
-        )
-    return latency
-
-
 def _output(arguments: Arguments, config: Config, ranks: Ranks) -> Output | None:
     """Returns the files of the start with the machine's ceilings in them; None but on rank 0."""
     ceilings = measure_ceilings(ranks.device, world_size=ranks.world_size)
@@ -91,7 +77,10 @@ def _output(arguments: Arguments, config: Config, ranks: Ranks) -> Output | None
         return None
     device = f"{ranks.world_size} x {device_name(ranks.device)}"
     manifest = Manifest(arguments, config, device=device)
-    manifest.note({"ceilings": ceilings})
+    header = read_header(arguments.latency)
+    for difference in differences(header, config):
+        say(difference)
+    manifest.note({"ceilings": ceilings, "latency": header})
     return Output(
         Results(arguments.out),
         manifest,

@@ -12,6 +12,7 @@ from sbcore.ablation.arguments import chosen_variants, parse_arguments
 from sbcore.ablation.plans import PlannedSteps
 from sbcore.ablation.settings import LengthSet, check_setting, read_length_set, settings
 from sbcore.ablation.store import TARGET_STRIDE, RandomTokens
+from sbcore.ablation.table_in_use import differences
 from sbcore.config.load import load_config, parse_config
 from sbcore.config.stages import plan_stage
 from sbcore.errors import SparseBalanceError
@@ -167,6 +168,13 @@ def test_the_command_line_is_read():
     assert arguments.barriers == [Barrier.MICRO, Barrier.STEP]
     assert (arguments.rounds, arguments.first_round, arguments.seconds) == (20, 0, 400.0)
     assert (arguments.shape, arguments.variants) == ("Qwen2.5-3B", [])
+
+
+def test_what_the_table_was_measured_with_is_said_where_it_differs():
+    config = config_of()
+    assert list(differences({"dtype": "float32", "device": "other"}, config)) == []
+    (line,) = differences({"activation_checkpointing": "full", "dtype": "float32"}, config)
+    assert line.endswith("measured with activation_checkpointing = full, here it is none")
 
 
 NAMES = ["dense", "baseline", "baseline_packed", "lbb", "sab", "dst", "lbb_dst", "sab_dst"]

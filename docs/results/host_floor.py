@@ -7,6 +7,7 @@ backward among several in a row, and the loss, which must not depend on the way.
 
 import csv
 import gc
+import os
 import sys
 import time
 
@@ -48,7 +49,7 @@ NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 2, 5, 1192
 def main() -> None:
     """Prints the csv on rank 0."""
     shape, *lengths = sys.argv[1:]
-    ranks = start_ranks(wanted=2, device="auto")
+    ranks = start_ranks(wanted=int(os.environ["WORLD_SIZE"]), device="auto")
     rows = csv.writer(sys.stdout)
     rank0 = ranks.rank == 0
     if rank0:

@@ -30,7 +30,9 @@ def shard_model(
     host time, many less memory.
     """
     policy = MixedPrecisionPolicy(
-        param_dtype=None if dtype is torch.float32 else dtype, reduce_dtype=torch.float32
+        param_dtype=None if dtype is torch.float32 else dtype,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,  # it would copy the call's dataclasses, and there is nothing to
     )
     groups = [
         list(layers[start : start + layers_per_shard])

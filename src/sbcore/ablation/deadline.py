@@ -30,10 +30,10 @@ class Share:
     def may_begin(self) -> bool:
         """Returns whether there is time for a round, by rank 0's clock.
 
-        It is expected to take as long as the shortest one before it: the first ones compile.
+        It is expected to take as long as the shortest one but the first, which compiles.
         """
         self._asked.append(time.monotonic())
         taken = [after - before for before, after in pairwise(self._asked)]
-        answer = torch.tensor([self._asked[-1] + min(taken, default=0.0) <= self._end])
+        answer = torch.tensor([self._asked[-1] + min(taken[1:], default=0.0) <= self._end])
         dist.broadcast(answer, src=0, group=self._group)
         return bool(answer)

@@ -1,6 +1,7 @@
 """The trainer itself killed and resumed; the parts of a checkpoint stand in test_resume.py."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -81,3 +82,14 @@ def test_two_ranks_then_one_then_two_train_on_the_same_samples(
     assert "written by 1 ranks, now 2" in done.stderr
     assert samples_of(tmp_path) == samples_of(unbroken)
     np.testing.assert_allclose(losses_of(tmp_path), losses_of(unbroken), rtol=1e-4)
+
+
+def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
+    two, torchrun, workers, tmp_path
+):
+    torchrun(workers / "rehearse.py", tmp_path, *two.words("sab_dst", tmp_path / "out"))
+    facts = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    for rank, fact in enumerate(facts):
+        assert fact["plain"] == fact["rehearsed"]
+        assert re.match(rf"step \d, rank {rank}, micro_batch \d: \d+ tokens in ", fact["line"])
+        assert "out of memory (no estimate; CUDA out of memory. Tried to alloc" in fact["line"]

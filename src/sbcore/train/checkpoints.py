@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import (
@@ -33,7 +32,7 @@ from sbcore.train.identity import RunIdentity
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
 from sbcore.train.restore import check_tensors, load_tensors, read_index
 from sbcore.train.sharding import Ranks
-from sbcore.train.staging import HostCopy, training_tensors
+from sbcore.train.staging import HostCopy, make_moments, training_tensors
 
 
 class Checkpoints:
@@ -148,7 +147,7 @@ class Checkpoints:
         Raises:
             SparseBalanceError: It holds another model, or cannot be read.
         """
-        get_optimizer_state_dict(self.model, self.optimizer)  # makes the moments, to be filled
+        make_moments(self.model, self.optimizer)
         tensors = training_tensors(self.model, self.optimizer)
         index, cursor = read_index(path), read_cursor(path)
         check_tensors(path, tensors, index)

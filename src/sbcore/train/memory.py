@@ -1,6 +1,7 @@
 """Out of memory, answered with the micro-batch, its tokens and the setting to change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,13 @@ from sbcore.errors import SparseBalanceError
 from sbcore.plan.read import PlanFile
 
 
+class MicroBatchTooLarge(SparseBalanceError):
+    """Raised by the rank that ran out of memory; it alone knows, so it must print the line."""
+
+
 @dataclass(frozen=True)
 class MicroBatchFacts:
-    """The micro-batch that did not fit; ``lengths`` of its sequences, tokens."""
+    """A micro-batch and where it stands; ``lengths`` of its sequences, tokens."""
 
     step: int
     rank: int
@@ -25,17 +30,35 @@ class MicroBatchFacts:
         return sum(self.lengths)
 
 
-def largest_micro_batch(plan: PlanFile) -> tuple[int, int, int]:
-    """Returns (step, rank, micro_batch) of the most packed tokens, the first of equals."""
-    worst, most = (0, 0, 0), -1
+def largest_micro_batch(plan: PlanFile, needs: Callable[[int], float]) -> tuple[int, int, int]:
+    """Returns (step, rank, micro_batch) of the one that needs most, the first of equals.
+
+    ``needs`` gives the memory of so many packed tokens in any unit; ``float`` takes the tokens.
+    """
+    worst, most = (0, 0, 0), -1.0
     for step in range(plan.num_steps):
         here = plan.step(step)
         for rank, packs in enumerate(here.batch.micro_batches):
             for m, pack in enumerate(packs):
-                tokens = int(here.lengths[list(pack)].sum())
-                if tokens > most:
-                    worst, most = (step, rank, m), tokens
+                need = needs(int(here.lengths[list(pack)].sum()))
+                if need > most:
+                    worst, most = (step, rank, m), need
     return worst
+
+
+@contextmanager
+def explaining_out_of_memory(
+    facts: MicroBatchFacts, *, estimate_gib: float | None, stage: TrainStage
+) -> Iterator[None]:
+    """Turns running out of memory in the block into a line for the user.
+
+    Raises:
+        MicroBatchTooLarge: What did not fit, what was expected, what to change.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise explain_out_of_memory(error, facts, estimate_gib=estimate_gib, stage=stage) from None
 
 
 def explain_out_of_memory(
@@ -44,15 +67,12 @@ def explain_out_of_memory(
     *,
     estimate_gib: float | None,
     stage: TrainStage,
-) -> SparseBalanceError:
-    """Returns the error to raise instead: what did not fit, what was expected, what to change.
-
-    It is raised on the rank that ran out, which alone knows: that rank must print it.
-    """
+) -> MicroBatchTooLarge:
+    """Returns the error to raise instead: what did not fit, what was expected, what to change."""
     one = len(facts.lengths) == 1
     size = f"{facts.num_tokens} tokens in {len(facts.lengths)} sequence{'' if one else 's'}"
     guess = "no estimate" if estimate_gib is None else f"estimate {estimate_gib:.1f} GiB"
-    return SparseBalanceError(
+    return MicroBatchTooLarge(
         f"step {facts.step}, rank {facts.rank}, micro_batch {facts.micro_batch}: {size}: "
         f"out of memory ({guess}; {_first_sentences(error)}). {_remedy(facts, stage)}"
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.tensor import DTensor
 
 _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
@@ -27,6 +28,15 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
         for key, value in state.items():
             tensors[f"optimizer.{names[parameter]}.{key}"] = value
     return tensors
+
+
+def make_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Makes the optimizer's moments if there are none: zeros, no step counted."""
+    if optimizer.state:
+        return
+    get_optimizer_state_dict(model, optimizer)  # steps with zero gradients and rate
+    for state in optimizer.state.values():
+        state["step"].zero_()
 
 
 def _plain(name: str) -> str:

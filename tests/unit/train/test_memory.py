@@ -5,7 +5,12 @@ import torch
 from sbcore.config.load import parse_config
 from sbcore.config.stages import train_stage
 from sbcore.plan.read import StepPlan
-from sbcore.train.memory import MicroBatchFacts, explain_out_of_memory, largest_micro_batch
+from sbcore.train.memory import (
+    MicroBatchFacts,
+    MicroBatchTooLarge,
+    explaining_out_of_memory,
+    largest_micro_batch,
+)
 from sbcore.types import BatchPlan
 
 ERROR = torch.OutOfMemoryError(
@@ -29,11 +34,21 @@ def stage(**sections):
 
 def explain(lengths, settings, estimate=None):
     facts = MicroBatchFacts(step=0, rank=1, micro_batch=2, lengths=lengths)
-    return str(explain_out_of_memory(ERROR, facts, estimate_gib=estimate, stage=settings))
+    with (
+        pytest.raises(MicroBatchTooLarge) as caught,
+        explaining_out_of_memory(facts, estimate_gib=estimate, stage=settings),
+    ):
+        raise ERROR
+    return str(caught.value)
 
 
 def test_the_largest_micro_batch_has_most_packed_tokens():
-    assert largest_micro_batch(Plan()) == (1, 0, 0)
+    assert largest_micro_batch(Plan(), float) == (1, 0, 0)
+
+
+def test_the_largest_need_counts_not_the_largest_size():
+    """Above some size layers are recomputed, and more tokens need less."""
+    assert largest_micro_batch(Plan(), lambda tokens: tokens if tokens < 15 else 1) == (0, 0, 0)
 
 
 def test_the_error_names_micro_batch_tokens_estimate_and_settings():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
-from sbcore.train.staging import HostCopy, training_tensors
+from sbcore.train.staging import HostCopy, make_moments, training_tensors
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -51,6 +51,20 @@ def test_names_do_not_tell_of_wrappers():
         "optimizer.weight.exp_avg",
         "optimizer.weight.exp_avg_sq",
     }
+
+
+def test_moments_made_early_change_nothing():
+    trained = []
+    for early in (False, True):
+        model, optimizer = make_training("cpu", 8)
+        if early:
+            make_moments(model, optimizer)
+            assert [state["step"].item() for state in optimizer.state.values()] == [0.0]
+        for _ in range(3):
+            update(model, optimizer)
+        trained.append(training_tensors(model, optimizer))
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,0 +1,68 @@
+"""The micro-batch that needs most memory, run once before the first step.
+
+So a setting that does not fit fails in the first minute, not in the third hour. Nothing of it
+stays: gradients are thrown away, random states put back, step counts left at zero.
+"""
+
+import numpy as np
+import torch
+
+from sbcore.train.batches import PackedBatch, pack
+from sbcore.train.loop import Trainer
+from sbcore.train.memory import MicroBatchFacts, explaining_out_of_memory, largest_micro_batch
+from sbcore.train.randomness import random_state, set_random_state
+from sbcore.train.staging import make_moments
+from sbcore.train.step import Work, run_micro_batches
+
+
+def rehearse(trainer: Trainer) -> None:
+    """Runs it forward and backward, with the optimizer's moments in place; all ranks take part.
+
+    Raises:
+        MicroBatchTooLarge: It did not fit on this rank.
+    """
+    make_moments(trainer.model, trainer.optimizer)
+    step, _, m = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
+    plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
+    micro = plan.batch.micro_batches[ranks.rank][m]
+    samples = plan.sample_ids[list(micro)].tolist()
+    batch = pack(trainer.inputs.store, samples, micro, ranks.device)
+    facts = MicroBatchFacts(step, ranks.rank, m, batch.lengths)
+    random = random_state(ranks.device, rank=ranks.rank)
+    with explaining_out_of_memory(
+        facts, estimate_gib=_estimate_gib(trainer, facts), stage=trainer.stage
+    ):
+        _run(trainer, batch, num_sequences=len(plan.lengths))
+    trainer.optimizer.zero_grad(set_to_none=True)
+    set_random_state(random, ranks.device)
+
+
+def _run(trainer: Trainer, batch: PackedBatch, *, num_sequences: int) -> None:
+    top_k, num_layers = trainer.stage.attention.top_k, trainer.inputs.latency.num_layers
+    targets = np.full((num_layers, num_sequences), top_k, dtype=np.int64)
+    budgets = trainer.tuner.budgets(targets, batch, step=0)  # step 0 measures coverage too
+    trainer.clock.start()
+    run_micro_batches(
+        trainer.model,
+        Work([batch], [budgets], num_target_tokens=max(len(batch.labels), 1)),
+        attention=trainer.stage.attention,
+        barrier=trainer.stage.topology.barrier,
+        recompute=trainer.recompute,
+        clock=trainer.clock,
+    )
+    if trainer.ranks.device.type == "cuda":
+        torch.cuda.synchronize()  # what did not fit must be known here
+
+
+def _needs(trainer: Trainer, num_tokens: int) -> float:
+    """Returns the measured need of a micro-batch, or its tokens where none was measured."""
+    gib = trainer.inputs.latency.memory_gib(np.array([num_tokens]))
+    return float(num_tokens) if gib is None else gib
+
+
+def _estimate_gib(trainer: Trainer, facts: MicroBatchFacts) -> float | None:
+    """Returns what the latency profile lets expect, weights and moments included."""
+    gib = trainer.inputs.latency.memory_gib(np.array(facts.lengths))
+    if gib is None or trainer.ranks.device.type != "cuda":
+        return None
+    return gib + torch.cuda.memory_allocated() / 2**30

@@ -1,0 +1,60 @@
+"""Run by torchrun: two steps with or without a rehearsal before them; rank 1 may run out."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from sbcore.config.load import load_stage
+from sbcore.config.stages import TrainStage
+from sbcore.train import rehearsal
+from sbcore.train.__main__ import assemble_model
+from sbcore.train.inputs import parse_arguments, read_inputs
+from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.setup import make_trainer
+from sbcore.train.sharding import start_ranks
+
+
+def losses_of(stage, ranks, arguments, *, rehearsed):
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
+    if rehearsed:
+        rehearsal.rehearse(trainer)
+    trainer.run_step(0)
+    rows = [trainer.run_step(1).row, trainer.drain().row]
+    return [row["loss"] for row in rows]
+
+
+def line_of_too_little_memory(stage, ranks, arguments):
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
+
+    def run_out(*words, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 1 is full.")
+
+    rehearsal.run_micro_batches = run_out
+    try:
+        rehearsal.rehearse(trainer)
+    except MicroBatchTooLarge as error:
+        return str(error)
+    raise AssertionError("nothing was raised")
+
+
+def main() -> None:
+    out = Path(sys.argv.pop(1))
+    arguments = parse_arguments()
+    stage = load_stage(arguments.config, TrainStage)
+    ranks = start_ranks(wanted=2, device="cpu")
+    facts = {
+        "plain": losses_of(stage, ranks, arguments, rehearsed=False),
+        "rehearsed": losses_of(stage, ranks, arguments, rehearsed=True),
+        "line": line_of_too_little_memory(stage, ranks, arguments),
+    }
+    (out / f"rank{ranks.rank}.json").write_text(json.dumps(facts))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

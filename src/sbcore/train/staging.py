@@ -22,7 +22,7 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     They are the tensors themselves, not copies. Frozen weights are left out: they come from the
     start model. So are the optimizer's settings, which come from the configuration.
     """
-    names = {parameter: _plain(name) for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {p: _plain(name) for name, p in model.named_parameters()}
     tensors = {f"model.{name}": p.detach() for p, name in names.items() if p.requires_grad}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -28,7 +28,7 @@ class Manifest:
         self.run_id = _run_id(config)
         self._path = arguments.out / f"manifest-{self.run_id}.json"
         files = {path.name: path for path in arguments.lengths} | {"latency": arguments.latency}
-        known = {} if arguments.commit is None else {"commit": arguments.commit, "dirty": None}
+        known = {"commit": arguments.commit, "dirty": None}
         self._settings: list[dict[str, Any]] = []
         self._values: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
@@ -37,7 +37,7 @@ class Manifest:
             "command": sys.argv[1:],
             "config": config.model_dump(mode="json"),
             "inputs": {name: digest_file(path) for name, path in files.items()},
-            **(git_state() | known),
+            **(git_state() if arguments.commit is None else known),
             "packages": package_versions() | _device_libraries(),
             "device": device,
             "data": "random tokens of the lengths, every 16th a target; random weights",

@@ -56,6 +56,7 @@ rule profile_latency:
         config=stage_config("profile_latency"),
         data=in_run("data/summary.json"),
         model=MODEL,
+        measured=CONFIG.latency.table or [],
     output:
         table=in_run("profile/latency.parquet"),
         facts=in_run("profile/latency.json"),
@@ -72,7 +73,7 @@ rule profile_latency:
         benchmark_file("profile_latency")
     threads: ALL_CORES
     resources:
-        gpu=min(NUM_GPUS, 1),
+        gpu=NUM_GPUS,
     params:
         data=subpath(input.data, parent=True),
         model=f"--model {MODEL}" if MODEL else "",

@@ -69,7 +69,7 @@ class LatencyGridConfig(Section):
     point_seconds: PositiveFloat = 0.1
     """A point is measured for about so long, within the two numbers above."""
     warmup_seconds: NonNegativeFloat = 0.02
-    """Unrecorded work before each point, at least once through."""
+    """Unrecorded work before each point, at least twice through."""
     micro_batch_seconds: PositiveFloat = 8.0
     """Time for whole micro-batches, run by all ranks as in training; the longest are left out when
     it does not suffice."""

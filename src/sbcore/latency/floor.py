@@ -85,8 +85,9 @@ def _measure(
     stage: ProfileLatencyStage, ranks: MeasuringRanks, work: dict[str, Any]
 ) -> dict[str, Any]:
     model_dir = None if work["model_dir"] is None else Path(work["model_dir"])
+    architecture = read_architecture(stage, model_dir, vocab_size=work["vocab_size"])
     model = assemble(
-        read_architecture(stage, model_dir, vocab_size=work["vocab_size"]),
+        architecture,
         stage.model,
         train_config(stage, weighs=ranks.device.type == "cuda"),
         mesh=ranks.mesh(),
@@ -95,7 +96,7 @@ def _measure(
         seed=_SEED,
     )
     generator = torch.Generator(ranks.device).manual_seed(_SEED)
-    runs = WholeRuns(stage, ranks, model, generator)
+    runs = WholeRuns(stage, ranks, model, architecture.vocab_size, generator)
     wanted = [MicroBatch(**one) for one in work["micro_batches"]]
     optimizer = runs.make_optimizer()  # kept: its state lies on the device in training too
     updates = ranks.mean(runs.update_times(wanted[0], optimizer, _UPDATES))

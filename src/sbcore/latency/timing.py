@@ -39,7 +39,11 @@ class Stopwatch:
         return np.array(times)
 
     def _warm_up(self, run: Run) -> tuple[float, float]:
-        """Runs until warm; returns the last run's time and its launching, milliseconds."""
+        """Runs until warm; returns the last run's time and its launching, milliseconds.
+
+        Kernels are compiled in the first one, which says nothing about either.
+        """
+        run()
         self._synchronize()
         began = time.perf_counter()
         while True:

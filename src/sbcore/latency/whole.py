@@ -66,6 +66,7 @@ class WholeRuns:
     config: ProfileLatencyStage
     ranks: MeasuringRanks
     model: TrainableModel
+    vocab_size: int
     generator: torch.Generator
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -149,8 +150,7 @@ class WholeRuns:
 
     def _prepared(self, one: MicroBatch) -> _Prepared:
         lengths = (one.length,) * one.num_sequences
-        vocab_size = self.model.module.config.vocab_size
-        batch = Batch.random(lengths, vocab_size, self.generator)
+        batch = Batch.random(lengths, self.vocab_size, self.generator)
         top_k = self.config.attention.top_k
         call = attention_call(lengths, top_k, self.config, device=self.ranks.device)
         return _Prepared(one, batch, call)

@@ -125,7 +125,7 @@ def _outcome(
     result: dict[str, Any], settings: "EvaluateStage", shard: "Shard", out: Path
 ) -> Outcome:
     from sbcore.device import device_name
-    from sbcore.train.finish import backend_name
+    from sbcore.train.summary import backend_name
 
     device = shard.device(settings.device)
     scores = {f"scores/{task}": score for task, score in result["scores"].items()}

@@ -1,0 +1,149 @@
+"""Evidence that speed did not cost quality: prepares it, and reads what came back.
+
+    PYTHONPATH=src:kernels python docs/results/quality.py prepare FOLDER [--small]
+    PYTHONPATH=src:kernels python docs/results/quality.py read OUT docs/results/quality-30m.csv
+
+``prepare`` makes data, tokenizer and tasks on a CPU (some minutes, below 40 MiB);
+`quality_train.py` trains and evaluates on a GPU; ``read`` writes one row per variant, task and
+length: the mean over seeds, its least and largest, and the paired difference to the baseline over
+the examples of all seeds (95 %, bootstrap).
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from quality_recipe import VARIANTS, Recipe, small
+from rich.progress import Progress
+
+from sbcore.artifacts import read_json, replace_when_done
+from sbcore.config.stages import DemoStage, PrepareStage
+from sbcore.data.prepare import prepare as prepare_data
+from sbcore.demo.dataset import make_demo
+from sbcore.evaluate.bootstrap import paired_difference
+
+BASELINE = "baseline"
+COLUMNS = (
+    "variant", "task", "length", "num_seeds", "num_examples", "score", "score_min", "score_max",
+    "difference", "low", "high", "distinguishable", "chance",
+)  # fmt: skip
+EVERYTHING = "all"
+
+Scores = dict[tuple[str, str], dict[int, list[float]]]
+"""Example scores by (task, length), by seed."""
+
+
+def main() -> None:
+    """Does what the first word says."""
+    match sys.argv[1:]:
+        case ["prepare", folder]:
+            prepare(Recipe(), Path(folder))
+        case ["prepare", folder, "--small"]:
+            prepare(small(), Path(folder))
+        case ["read", out, table]:
+            write_table(Path(out), Path(table))
+        case _:
+            raise SystemExit(__doc__)
+
+
+def prepare(recipe: Recipe, folder: Path) -> None:
+    """Writes what every seed has in common; the seed of data and tasks is 0."""
+    config = recipe.config(seed=0)
+    demo = DemoStage(seed=0, demo=config.demo, shape=config.model.shape)
+    with Progress() as progress:
+        make_demo(demo, out=folder / "demo", progress=progress)
+        train = folder / "demo" / "train.jsonl"
+        prepare_data(
+            PrepareStage(data=config.data),
+            files=[train],
+            tokenizer=folder / "demo" / "tokenizer",
+            out=folder / "data",
+            progress=progress,
+        )
+    train.unlink()  # the tokens are what is read
+    recipe.write(folder)
+
+
+def write_table(out: Path, table: Path) -> None:
+    """Writes the csv, whole or not at all."""
+    found = {name: read_scores(out, name) for name in VARIANTS}
+    with replace_when_done(table) as part, part.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        rows.writeheader()
+        for name in VARIANTS:
+            rows.writerows(table_rows(name, found[name], found[BASELINE], chances(out)))
+
+
+def read_scores(out: Path, variant: str) -> Scores:
+    """Returns a variant's example scores of all finished seeds."""
+    scores: Scores = {}
+    for path in sorted(out.glob(f"seed*/{variant}/result.json")):
+        seed = int(path.parts[-3].removeprefix("seed"))
+        for task, values in read_json(path)["example_scores"].items():
+            lines = (path.parent / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()
+            for line, value in zip(lines, values, strict=True):
+                cell = scores.setdefault((task, str(json.loads(line)["length"])), {})
+                cell.setdefault(seed, []).append(value)
+    if not scores:
+        raise SystemExit(f"{out}: no seed*/{variant}/result.json. run quality_train.py first")
+    return scores
+
+
+def chances(out: Path) -> Mapping[str, float]:
+    """Returns what guessing scores, percent, by task."""
+    return dict(read_json(next(iter(sorted(out.glob("seed*/*/result.json")))))["chance"])
+
+
+def table_rows(
+    variant: str, scores: Scores, baseline: Scores, chance: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Yields a row per task and length, per task over all lengths, and one over everything."""
+    tasks = list(dict.fromkeys(task for task, _ in scores))
+    for task in tasks:
+        cells = [cell for cell in scores if cell[0] == task]
+        for cell in sorted(cells, key=lambda cell: int(cell[1])):
+            row = _row(scores, baseline, [cell])
+            yield (
+                {"variant": variant, "task": task, "length": cell[1]}
+                | row
+                | {"chance": chance.get(task)}
+            )
+        row = _row(scores, baseline, cells)
+        yield (
+            {"variant": variant, "task": task, "length": EVERYTHING}
+            | row
+            | {"chance": chance.get(task)}
+        )
+    row = _row(scores, baseline, list(scores))
+    yield {"variant": variant, "task": EVERYTHING, "length": EVERYTHING} | row | {"chance": None}
+
+
+def _row(scores: Scores, baseline: Scores, cells: list[tuple[str, str]]) -> dict[str, Any]:
+    """Returns the numbers of these cells, each weighing alike, over seeds that both have."""
+    seeds = sorted(set(scores[cells[0]]) & set(baseline[cells[0]]))
+    ours = {f"{cell} {seed}": scores[cell][seed] for cell in cells for seed in seeds}
+    theirs = {f"{cell} {seed}": baseline[cell][seed] for cell in cells for seed in seeds}
+    difference = paired_difference(ours, theirs)
+    by_seed = [_mean([_mean(scores[cell][seed]) for cell in cells]) for seed in seeds]
+    return {
+        "num_seeds": len(seeds),
+        "num_examples": difference.num_examples,
+        "score": round(_mean(by_seed), 2),
+        "score_min": round(min(by_seed), 2),
+        "score_max": round(max(by_seed), 2),
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "distinguishable": difference.is_distinguishable,
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Barrier(StrEnum):
-    """Where ranks wait for each other."""
+    """Where ranks wait for each other; `pipeline` is `step` with stages inside the ranks."""
 
     STEP = "step"
     MICRO = "micro"
@@ -27,8 +27,9 @@ class Topology:
     """The machine as a balancer sees it.
 
     ``max_tokens`` caps the packed tokens of a micro-batch (a longer sequence travels alone);
-    ``max_sequences`` caps its sequences, 0 = no cap. Under `pipeline` a rank is a pipeline of
-    ``num_stages`` devices. ``speed_factors`` are each rank's real over its predicted time (1.25 =
+    ``max_sequences`` caps its sequences, 0 = no cap. With ``num_stages`` above 1 a rank is a
+    pipeline (1F1B) of so many devices; under `micro` its micro-batches still wait for those of the
+    others. ``speed_factors`` are each rank's real over its predicted time (1.25 =
     a quarter slower); none = all are as predicted.
     """
 

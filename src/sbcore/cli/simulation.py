@@ -11,9 +11,9 @@ def simulate(
     *,
     lengths: Annotated[Path, typer.Option(help="A csv, or index.parquet of prepared data.")],
     latency: Annotated[str, typer.Option(help="Folder of a latency profile, or: analytic.")],
-    topology: Annotated[str, typer.Option(help="Ranks, as dp=8.")],
+    topology: Annotated[str, typer.Option(help="Ranks, as dp=8, or with stages: dp=8,pp=4.")],
     global_batch: Annotated[int, typer.Option(min=2, help="Sequences of a step.")],
-    barrier: Annotated[str, typer.Option(help="step or micro.")],
+    barrier: Annotated[str, typer.Option(help="step, micro or pipeline.")],
     variants: Annotated[str, typer.Option(help="Names with commas, as lbb,sab,sab_dst.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Most steps to replay.")] = None,
     max_tokens: Annotated[
@@ -21,6 +21,12 @@ def simulate(
     ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="The fixed budget, blocks.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of order and law.")] = None,
+    slow_ranks: Annotated[
+        str | None, typer.Option(help="Ranks slower than predicted, as 3=1.5 for half slower.")
+    ] = None,
+    look_ahead: Annotated[
+        int | None, typer.Option(min=1, help="Global batches regrouped: a change of sampling.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="The csv's column of lengths.")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Picture to write: speedup by ranks and global batch.")
@@ -35,13 +41,26 @@ def simulate(
     from sbcore.simulate.run import simulate as run
     from sbcore.simulate.setting import Setting, load_latency
 
-    num_ranks, names = words.parse_topology(topology), words.parse_variants(variants)
-    barrier_kind = words.parse_barrier(barrier)
+    num_ranks, num_stages = words.parse_topology(topology)
+    names, barrier_kind = words.parse_variants(variants), words.parse_barrier(barrier)
+    speeds = words.parse_slow_ranks(slow_ranks, num_ranks)
     given = {"num_steps": steps, "max_tokens": max_tokens, "top_k": top_k, "seed": seed}
+    given["look_ahead"] = look_ahead
     config = SimulationConfig.model_validate({k: v for k, v in given.items() if v is not None})
     model, block_size, name = load_latency(latency, block_size=config.block_size)
     found = read_lengths(lengths, column=column)
-    setting = Setting(found, model, name, block_size, num_ranks, global_batch, barrier_kind, config)
+    setting = Setting(
+        found,
+        model,
+        name,
+        block_size,
+        num_ranks,
+        global_batch,
+        barrier_kind,
+        config,
+        num_stages,
+        speeds,
+    )
     results = run(setting, names)
     if figure is not None:
         picture.draw_figure(figure, setting, names)

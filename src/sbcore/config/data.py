@@ -81,6 +81,12 @@ class SamplingConfig(Section):
     """Passes over the data set; every sample exactly once in each."""
     max_steps: int = Field(default=0, ge=0)
     """Stop after this many steps; 0 = run all epochs."""
+    look_ahead: PositiveInt = 1
+    """Global batches regrouped together by length: a change of sampling, since samples then meet
+    others of their length; 1 = as drawn."""
+    token_band: float = Field(default=0.25, gt=0, lt=1)
+    """Most that a regrouped global batch's tokens may be from the mean, as a share; read when
+    look_ahead is above 1."""
 
     @model_validator(mode="after")
     def _at_least_two(self) -> "SamplingConfig":

@@ -6,6 +6,16 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from sbcore.config.section import Section
 
+Cost = Literal["tokens", "squared", "analytic", "measured"]
+
+
+class CostedBalancer(Section):
+    """What balancers share that weigh sequences by a cost of their choice."""
+
+    cost: Cost = "measured"
+    """What a sequence weighs: its tokens, their square, the formula fitted to the latency table,
+    or the table itself."""
+
 
 class RandomBalancer(Section):
     """Sequences in random order, dealt out in turn."""
@@ -19,13 +29,22 @@ class LengthBalancer(Section):
     kind: Literal["length"] = "length"
 
 
-class KarmarkarKarpBalancer(Section):
+class TokensBalancer(CostedBalancer):
+    """LPT as public trainers have it: heaviest onto the lightest rank, blind to the barrier."""
+
+    kind: Literal["tokens"] = "tokens"
+    cost: Cost = "tokens"
+    """What a sequence weighs: its tokens, their square, the formula fitted to the latency table,
+    or the table itself."""
+
+
+class KarmarkarKarpBalancer(CostedBalancer):
     """Largest differencing method on predicted latency; slow above 64 ranks."""
 
     kind: Literal["karmarkar_karp"] = "karmarkar_karp"
 
 
-class MultifitBalancer(Section):
+class MultifitBalancer(CostedBalancer):
     """Bisects the smallest load that first-fit packing of predicted latency can keep."""
 
     kind: Literal["multifit"] = "multifit"
@@ -33,7 +52,7 @@ class MultifitBalancer(Section):
     """Halvings of the interval that holds the load; 10 end within 0.1 % of it."""
 
 
-class SabBalancer(Section):
+class SabBalancer(CostedBalancer):
     """SAB: packed by predicted latency at the budgets in use, then improved by local search."""
 
     kind: Literal["sab"] = "sab"
@@ -46,9 +65,23 @@ class SabBalancer(Section):
     budget_decay: float = Field(default=0.9, ge=0, lt=1)
     """Weight of the past in the moving averages of those budgets, per step; read when online."""
 
+    @model_validator(mode="after")
+    def _budgets_need_latency(self) -> "SabBalancer":
+        if self.online and self.cost != "measured":
+            raise ValueError(
+                f"online = true: needs the latency table, but cost = {self.cost}. "
+                "use cost: measured"
+            )
+        return self
+
 
 BalancerConfig = Annotated[
-    RandomBalancer | LengthBalancer | KarmarkarKarpBalancer | MultifitBalancer | SabBalancer,
+    RandomBalancer
+    | LengthBalancer
+    | TokensBalancer
+    | KarmarkarKarpBalancer
+    | MultifitBalancer
+    | SabBalancer,
     Field(discriminator="kind"),
 ]
 

@@ -13,6 +13,7 @@ from sbcore.config.method import VariantConfig
 from sbcore.config.reporting import EvaluateConfig, TrackingConfig
 from sbcore.config.section import Section
 from sbcore.config.training import ModelConfig, TrainConfig
+from sbcore.types import Barrier
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -52,6 +53,15 @@ class Config(Section):
         "baseline": VariantConfig(max_sequences=1)
     }
     """The methods to compare, by name."""
+
+    @model_validator(mode="after")
+    def _pipelines_are_not_trained(self) -> "Config":
+        if self.topology.barrier is Barrier.PIPELINE:
+            raise ValueError(
+                "topology.barrier = pipeline: training has no pipeline stages, only plans and "
+                "simulations know them (sb simulate). use step or micro"
+            )
+        return self
 
     @model_validator(mode="after")
     def _baseline_is_a_variant(self) -> "Config":

@@ -3,7 +3,7 @@
 No part of a run's configuration: nothing of it is measured, and no stage reads it.
 """
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from sbcore.config.section import Section
 
@@ -42,5 +42,9 @@ class SimulationConfig(Section):
     """The fixed budget k0, blocks."""
     max_tokens: PositiveInt = 65_536
     """Most packed tokens in a micro-batch; a longer sequence travels alone."""
+    look_ahead: PositiveInt = 1
+    """Global batches regrouped together by length: a change of sampling; 1 = off."""
+    token_band: float = Field(default=0.25, gt=0, lt=1)
+    """Most that a regrouped global batch's tokens may be from the mean, as a share."""
     coverage: CoverageLaw = CoverageLaw()
     """What tuners are told of coverage, since nothing was measured."""

@@ -55,11 +55,11 @@ def _lengths(count: int) -> IntArray:
 
 
 def _one_step(num_sequences: int, num_ranks: int, *, repeats: int) -> float:
-    """Returns the median milliseconds of a plan under the slower barrier."""
+    """Returns the median milliseconds of a plan under the slower barrier that training knows."""
     cost = BudgetCost(_LAYERS, _TOP_K)
     lengths = _lengths(num_sequences * repeats).reshape(repeats, num_sequences)
     medians = []
-    for barrier in Barrier:
+    for barrier in (Barrier.STEP, Barrier.MICRO):
         topology = Topology(num_ranks, barrier, _LONGEST, max_sequences=0)
         times = []
         for batch in lengths:
@@ -100,8 +100,11 @@ def _plan_epoch(index: Path, latency: Path, out: Path) -> tuple[float, float]:
         attention="sparse",
         balancer=SabBalancer(),
         num_ranks=2,
+        num_stages=1,
+        speed_factors=[],
         barrier=Barrier.STEP,
         max_tokens=_LONGEST,
+        max_memory_gib=None,
         max_sequences=0,
         max_extrapolation=1.0,
     )

@@ -39,7 +39,7 @@ def lower_bound(workload: Workload) -> float:
         together / (1.0 / factors).sum(),
         (max(one_rank) + extra) * factors.min(),
     )
-    if topology.barrier is Barrier.PIPELINE:
+    if topology.num_stages > 1:
         return _pipeline_bound(workload, float(busiest), float(factors.min()))
     return float(busiest)
 
@@ -95,7 +95,7 @@ def _filled_bound(workload: Workload) -> float:
 
 
 def _pipeline_bound(workload: Workload, busiest: float, fastest: float) -> float:
-    """Returns the bound of the 1F1B makespan, given that of what the busiest rank does in all.
+    """Returns the bound of the 1F1B makespan, given that of the summed times of the busiest rank.
 
     Its last stage idles while the first micro-batch comes in and while the last one goes back
     through the P - 1 others; neither is shorter than the floor. And the longest sequence goes

@@ -20,6 +20,18 @@ class TokenCost:
 
 
 @dataclass(frozen=True, slots=True)
+class SquaredCost:
+    """The square of the tokens: dense attention alone, as several trainers weigh sequences."""
+
+    floor_ms: float = 0.0
+    constant_ms: float = 0.0
+
+    def sequence_ms(self, lengths: IntArray) -> FloatArray:
+        """Returns the squared tokens. [N] -> [N]."""
+        return lengths.astype(np.float64) ** 2
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetCost:
     """Predicted milliseconds when every layer uses the budget top_k."""
 

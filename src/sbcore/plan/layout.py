@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.placement import Layout
 from sbcore.plan.workload import Workload, summed
-from sbcore.types import Barrier, BatchPlan
+from sbcore.types import BatchPlan
 
 Placement = Callable[[Workload, int], Layout | None]
 """Returns a layout with so many micro-batches per rank, or None if they are too few."""
@@ -30,12 +30,12 @@ def with_fewest(workload: Workload, place: Placement) -> tuple[Layout, int]:
 
 
 def placed(workload: Workload, place: Placement) -> Layout:
-    """Returns the placement with as many micro-batches as are best for the barrier.
+    """Returns the placement with as many micro-batches as are best.
 
-    The fewest, but for a pipeline: there, more and smaller ones keep more stages busy.
+    The fewest, but in pipelines: there, more and smaller ones keep more stages busy.
     """
     layout, fewest = with_fewest(workload, place)
-    if workload.topology.barrier is not Barrier.PIPELINE:
+    if workload.topology.num_stages == 1:
         return layout
     more = (place(workload, count) for count in counts_above(workload, fewest))
     return best_of(workload, [layout, *(found for found in more if found is not None)])

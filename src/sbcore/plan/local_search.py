@@ -79,12 +79,12 @@ class _Units:
     def __init__(self, workload: Workload, num_micro_batches: int) -> None:
         slots = np.arange(workload.topology.num_ranks * num_micro_batches)
         ranks, micro_steps = np.divmod(slots, num_micro_batches)
-        by_step = workload.topology.barrier is Barrier.STEP
+        by_rank = workload.topology.barrier is not Barrier.MICRO
         self.floor, self.constant = workload.floor, workload.constant
         self.factor = np.array(workload.topology.factors)[ranks]  # [S]
         self.row = ranks  # [S]
-        self.column = np.zeros_like(slots) if by_step else micro_steps  # [S]
-        self.shape = (1 if by_step else num_micro_batches, workload.topology.num_ranks)
+        self.column = np.zeros_like(slots) if by_rank else micro_steps  # [S]
+        self.shape = (1 if by_rank else num_micro_batches, workload.topology.num_ranks)
 
     def times(self, loads: FloatArray) -> FloatArray:
         """Returns the time of each unit, [columns, R]."""

@@ -33,21 +33,19 @@ def slowed(times: FloatArray, topology: Topology) -> FloatArray:
 def step_ms(times: FloatArray, barrier: Barrier, *, num_stages: int = 1) -> float:
     """Returns the time of the step of times [R, M].
 
-    `step` max_r sum_m, `micro` sum_m max_r, `pipeline` the longest 1F1B makespan; without stages
-    the last is the first.
+    `step` max_r sum_m, `micro` sum_m max_r. With stages the sum over m becomes the 1F1B makespan,
+    and `pipeline` is another word for `step`.
     """
-    if barrier is Barrier.STEP:
-        return float(times.sum(axis=1).max())
-    if barrier is Barrier.MICRO:
-        return float(times.max(axis=0).sum())
-    return float(makespan_ms(times, num_stages).max())
+    waiting = times.max(axis=0, keepdims=True) if barrier is Barrier.MICRO else times
+    spans = waiting.sum(axis=1) if num_stages == 1 else makespan_ms(waiting, num_stages)
+    return float(spans.max())
 
 
 def imbalance(times: FloatArray, barrier: Barrier, *, num_stages: int = 1) -> float:
     """Returns the step's time over the mean device's own time, >= 1; times is [R, M].
 
-    Under `pipeline` each of a rank's devices has 1 / num_stages of its work, so that the bubble
-    of filling and draining counts.
+    Each device of a pipeline has 1 / num_stages of its rank's work, so that the bubble of filling
+    and draining counts.
     """
     own = float(times.sum(axis=1).mean()) / num_stages
     return max(step_ms(times, barrier, num_stages=num_stages) / own, 1.0)

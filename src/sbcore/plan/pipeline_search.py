@@ -15,8 +15,8 @@ from sbcore.plan.placement import Layout
 from sbcore.plan.workload import Workload, summed
 from sbcore.types import FloatArray
 
-_MAX_CANDIDATES = 1024
-"""Timed in a round, the heaviest sequences first; they take about a millisecond at M = 8, P = 4."""
+_MAX_CANDIDATES = 512
+"""Timed in a round, the heaviest sequences and the fastest ranks first; 2 to 4 milliseconds."""
 
 Place = tuple[int, int]
 """Rank and number of a micro-batch."""
@@ -38,7 +38,7 @@ def improve_pipeline(workload: Workload, layout: Layout, *, rounds: int, enough:
         spans = makespan_ms(times, workload.topology.num_stages)
         if spans.max() <= enough:
             break
-        changes = _changes(workload, found, int(spans.argmax()))[:_MAX_CANDIDATES]
+        changes = _changes(workload, found, spans)[:_MAX_CANDIDATES]
         if not changes:
             break
         after = _after(workload, times, spans, changes)
@@ -80,8 +80,9 @@ def _after(
     return after
 
 
-def _changes(workload: Workload, layout: Layout, slowest: int) -> list[_Change]:
+def _changes(workload: Workload, layout: Layout, spans: FloatArray) -> list[_Change]:
     """Returns what may be done about the slowest rank: orders first, then moves and swaps."""
+    slowest, fastest_first = int(spans.argmax()), np.argsort(spans, kind="stable").tolist()
     own = layout[slowest]
     changes = [
         _Change((slowest,), {(slowest, a): own[b], (slowest, b): own[a]})
@@ -92,8 +93,8 @@ def _changes(workload: Workload, layout: Layout, slowest: int) -> list[_Change]:
     for sequence, m in movable:
         if len(changes) >= _MAX_CANDIDATES:
             break
-        for rank, packs in enumerate(layout):
-            for n, pack in enumerate(packs):
+        for rank in fastest_first:
+            for n, pack in enumerate(layout[rank]):
                 if (rank, n) != (slowest, m):
                     changes += _exchanges(workload, own[m], pack, sequence, (slowest, m), (rank, n))
     return changes

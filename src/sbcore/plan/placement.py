@@ -91,8 +91,8 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
 
     Under `micro` any rank may take any: sorting all of them and giving R at a time to one
     micro-step, the heaviest to the fastest rank, is the best order there is for equal ranks. Else
-    they belong to their ranks already (M in a row): under `pipeline` the small ones come first
-    and last, under `step` the heaviest first.
+    they belong to their ranks already (M in a row). The heaviest come first, but in pipelines the
+    small ones first and last.
     """
     topology, loads = workload.topology, [summed(workload.costs, pack) for pack in members]
     num_ranks = topology.num_ranks
@@ -100,21 +100,22 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
         order = sorted(range(len(members)), key=lambda b: (-loads[b], b))
         fastest_first = sorted(range(num_ranks), key=topology.factors.__getitem__)
         dealt = {rank: order[at::num_ranks] for at, rank in enumerate(fastest_first)}
-        return without_idle([[members[b] for b in dealt[rank]] for rank in range(num_ranks)])
-    per_rank = len(members) // num_ranks
-    own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
-    ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
+        ranks = [dealt[rank] for rank in range(num_ranks)]
+    else:
+        per_rank = len(members) // num_ranks
+        own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
+        ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
     layout = without_idle([[members[b] for b in rank] for rank in ranks])
-    return with_small_ends(workload, layout) if topology.barrier is Barrier.PIPELINE else layout
+    return with_small_ends(workload, layout) if topology.num_stages > 1 else layout
 
 
 def with_small_ends(workload: Workload, layout: Layout) -> Layout:
-    """Returns the layout with each rank's small micro-batches first and last, for a pipeline."""
-    ordered = []
-    for rank in layout:
-        loads = np.array([summed(workload.costs, pack) for pack in rank])
-        ordered.append([rank[m] for m in small_ends(loads).tolist()])
-    return ordered
+    """Returns the layout with small micro-batches first and last: each rank's, or micro-steps."""
+    loads = np.array([[summed(workload.costs, pack) for pack in rank] for rank in layout])
+    if workload.topology.barrier is Barrier.MICRO:
+        loads[:] = loads.max(axis=0)
+    orders = [small_ends(rank).tolist() for rank in loads]
+    return [[rank[m] for m in order] for rank, order in zip(layout, orders, strict=True)]
 
 
 def without_idle(layout: Layout) -> Layout:

@@ -20,7 +20,8 @@ Search = Callable[[Workload, Layout], Layout]
 _SHAKES = 3
 """Random moves or swaps before each restart: fewer fall back, more lose what was found."""
 _MOST_WORK = 2048
-"""Restarts times sequences: 8 restarts at 256 sequences, none above 2,048."""
+"""Restarts times sequences, times squared stages since pipelines take long to time: 8 restarts at
+256 sequences, none above 2,048."""
 
 
 def restarted(
@@ -37,10 +38,12 @@ def restarted(
     Stops at a cost of `enough`. Every start and every shaken layout is a restart.
     """
     first, *others = sorted(starts, key=lambda layout: layout_cost(workload, layout))
-    best = search(workload, first)
-    cost = layout_cost(workload, best)
+    best, cost = first, layout_cost(workload, first)
+    if (now := layout_cost(workload, found := search(workload, first))) < cost:
+        best, cost = found, now
     rng = np.random.default_rng(seed)
-    for number in range(min(restarts, _MOST_WORK // workload.num_sequences)):
+    work = workload.num_sequences * workload.topology.num_stages**2
+    for number in range(min(restarts, _MOST_WORK // work)):
         if cost <= enough:
             break
         again = others[number] if number < len(others) else shaken(workload, best, rng)

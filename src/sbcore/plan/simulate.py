@@ -17,7 +17,7 @@ from sbcore.plan.bounds import lower_bound, optimality_gap
 from sbcore.plan.budgets import BudgetAverages
 from sbcore.plan.cost import BudgetCost, KnownTimesCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
-from sbcore.plan.sampling import step_seed, steps
+from sbcore.plan.sampling import drawn_steps, step_seed
 from sbcore.plan.workload import make_workload
 from sbcore.types import BatchPlan, CostModel, FloatArray, IntArray, LatencyModel, Topology
 
@@ -77,7 +77,8 @@ def replay(scene: Scene, method: Method) -> Replay:
     known = _known_budgets(scene, method.balancer)
     fixed = BudgetCost(scene.latency, scene.top_k)
     rows = []
-    for number, chosen in enumerate(steps(len(scene.lengths), scene.sampling, seed=scene.seed)):
+    batches = drawn_steps(scene.lengths, scene.sampling, seed=scene.seed)
+    for number, chosen in enumerate(batches):
         lengths, seed = scene.lengths[chosen], step_seed(scene.seed, number)
         cost: CostModel = fixed
         if known is not None:

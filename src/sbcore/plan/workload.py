@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbcore.plan.pipeline import makespan_ms
+from sbcore.plan.objective import step_ms
 from sbcore.types import Barrier, CostModel, IntArray, Topology
 
 
@@ -35,11 +35,12 @@ class Workload:
         if topology.speed_factors:
             each = zip(topology.speed_factors, times, strict=True)
             times = [[factor * ms for ms in rank] for factor, rank in each]
-        if topology.barrier is Barrier.STEP:
-            return max(sum(rank) for rank in times)
+        if topology.num_stages > 1:
+            array = np.array(times)
+            return step_ms(array, topology.barrier, num_stages=topology.num_stages)
         if topology.barrier is Barrier.MICRO:
             return sum(max(waiting) for waiting in zip(*times, strict=True))
-        return float(makespan_ms(np.array(times), topology.num_stages).max())
+        return max(sum(rank) for rank in times)
 
 
 def make_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Workload:

@@ -40,7 +40,7 @@ def draw_figure(path: Path, setting: Setting, names: Sequence[str]) -> None:
     from matplotlib.figure import Figure
 
     ranks, batches = rank_counts(setting), global_batches(setting)
-    by_ranks = _curves((replace(setting, num_ranks=n) for n in ranks), names)
+    by_ranks = _curves((_on_ranks(setting, n) for n in ranks), names)
     by_batch = _curves((replace(setting, global_batch=n) for n in batches), names)
     with figure_style():
         figure = Figure(figsize=(2 * PANEL[0], PANEL[1] + 1.3))
@@ -52,6 +52,14 @@ def draw_figure(path: Path, setting: Setting, names: Sequence[str]) -> None:
         figure.suptitle(_title(setting), fontsize=8, x=0.01, ha="left")
         with replace_when_done(path) as part:
             figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
+
+
+def _on_ranks(setting: Setting, num_ranks: int) -> Setting:
+    """Returns the setting on another number of ranks; slow ones stay, as far as they are there."""
+    factors = setting.speed_factors
+    if factors:
+        factors = (*factors, *[1.0] * num_ranks)[:num_ranks]
+    return replace(setting, num_ranks=num_ranks, speed_factors=factors)
 
 
 def _title(setting: Setting) -> str:

@@ -24,7 +24,7 @@ _COEFFICIENTS = (0.05, 1e-5, 7e-8, 1e-6)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all variants of a comparison share."""
+    """What all variants of a comparison share; with stages each rank is a 1F1B pipeline."""
 
     lengths: IntArray
     latency: LatencyModel
@@ -34,6 +34,8 @@ class Setting:
     global_batch: int
     barrier: Barrier
     config: SimulationConfig
+    num_stages: int = 1
+    speed_factors: tuple[float, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -45,6 +47,16 @@ class Setting:
         """Blocks of the longest sequence."""
         return -(-int(self.lengths.max()) // self.block_size)
 
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How global batches are drawn."""
+        return SamplingConfig(
+            global_batch=self.global_batch,
+            max_steps=self.num_steps,
+            look_ahead=self.config.look_ahead,
+            token_band=self.config.token_band,
+        )
+
     def scene(self, *, top_k: int) -> Scene:
         """Returns the setting as replays take it, planned at a budget."""
         return Scene(
@@ -52,9 +64,14 @@ class Setting:
             latency=self.latency,
             block_size=self.block_size,
             top_k=top_k,
-            sampling=SamplingConfig(global_batch=self.global_batch, max_steps=self.num_steps),
+            sampling=self.sampling,
             topology=Topology(
-                self.num_ranks, self.barrier, self.config.max_tokens, max_sequences=0
+                self.num_ranks,
+                self.barrier,
+                self.config.max_tokens,
+                max_sequences=0,
+                num_stages=self.num_stages,
+                speed_factors=self.speed_factors,
             ),
             seed=self.config.seed,
         )

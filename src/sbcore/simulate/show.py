@@ -8,6 +8,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from sbcore.plan.sampling import describe_sampling
 from sbcore.simulate.run import VariantResult
 from sbcore.simulate.setting import Setting
 
@@ -19,13 +20,20 @@ def to_json(results: Sequence[VariantResult]) -> str:
 
 def describe(setting: Setting) -> list[str]:
     """Returns what the numbers rest on, a sentence per line."""
-    return [
+    ranks = f"{setting.num_ranks} ranks"
+    if setting.num_stages > 1:
+        ranks += f" of {setting.num_stages} pipeline stages (1F1B)"
+    lines = [
         f"simulated, not measured: {setting.num_steps} steps of {setting.global_batch} sequences "
-        f"on {setting.num_ranks} ranks, barrier {setting.barrier}, top_k {setting.config.top_k} "
+        f"on {ranks}, barrier {setting.barrier}, top_k {setting.config.top_k} "
         f"of {setting.block_size} tokens",
         f"latency: {setting.latency_name}",
         f"coverage by law: {setting.config.coverage.sentence}",
     ]
+    if setting.config.look_ahead > 1:
+        lines.append(f"global batches: {describe_sampling(setting.sampling)}")
+    slow = [f"rank {r} x {f:g}" for r, f in enumerate(setting.speed_factors) if f != 1.0]
+    return lines + ([f"times of {', '.join(slow)}; plans know it"] if slow else [])
 
 
 def print_table(setting: Setting, results: Sequence[VariantResult]) -> None:

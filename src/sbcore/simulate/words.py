@@ -1,4 +1,4 @@
-"""What stands in options: topologies, barriers, lists of variants."""
+"""What stands in options: topologies, barriers, slow ranks, lists of variants."""
 
 from sbcore.config.method import (
     AnchorTuner,
@@ -9,6 +9,7 @@ from sbcore.config.method import (
     WaterfillTuner,
 )
 from sbcore.errors import SparseBalanceError, unknown_name
+from sbcore.plan.speed import quantised
 from sbcore.types import Barrier
 
 BASELINE = "baseline"
@@ -26,30 +27,53 @@ VARIANTS = {
 }
 """The named variants, as in config/paper.yaml."""
 
-_NO_PIPELINE = "the pipeline barrier is not built yet"
+_LEAST_FACTOR, _MOST_FACTOR = 0.25, 8.0
 
 
-def parse_topology(text: str) -> int:
-    """Returns the data-parallel ranks of `dp=8`; raises SparseBalanceError for anything else."""
+def parse_topology(text: str) -> tuple[int, int]:
+    """Returns ranks and stages of `dp=8` or `dp=8,pp=4`; raises SparseBalanceError for others."""
     place = f"--topology = {text}"
     parts = [part.strip().partition("=") for part in text.split(",")]
-    if any(axis == "pp" for axis, _, _ in parts):
-        raise SparseBalanceError(f"{place}: {_NO_PIPELINE}. leave pp out, as in dp=8.")
-    if [axis for axis, _, _ in parts] != ["dp"]:
-        raise SparseBalanceError(f"{place}: not a topology of this version. write dp=8.")
-    size = parts[0][2]
-    if not size.isdecimal() or int(size) < 1:
-        raise SparseBalanceError(f"{place}: not a number of ranks above 0. write dp=8.")
-    return int(size)
+    axes = [axis for axis, _, _ in parts]
+    if sorted(axes) not in (["dp"], ["dp", "pp"]):
+        raise SparseBalanceError(f"{place}: not a topology. write dp=8 or dp=8,pp=4.")
+    sizes = {axis: size for axis, _, size in parts}
+    for axis, size in sizes.items():
+        if not size.isdecimal() or int(size) < 1:
+            what = "ranks" if axis == "dp" else "stages"
+            raise SparseBalanceError(f"{place}: not a number of {what} above 0. write {axis}=8.")
+    return int(sizes["dp"]), int(sizes.get("pp", "1"))
 
 
 def parse_barrier(text: str) -> Barrier:
     """Returns the barrier of that name; raises SparseBalanceError for another word."""
-    if text == "pipeline":
-        raise SparseBalanceError(f"--barrier = {text}: {_NO_PIPELINE}. take step or micro.")
     if text not in list(Barrier):
         raise SparseBalanceError(unknown_name("--barrier", text, Barrier))
     return Barrier(text)
+
+
+def parse_slow_ranks(text: str | None, num_ranks: int) -> tuple[float, ...]:
+    """Returns the speed factors of `3=1.5,0=1.25`, [R], none for no text; 1.5 = half slower.
+
+    Raises SparseBalanceError for anything else.
+    """
+    if text is None:
+        return ()
+    factors = [1.0] * num_ranks
+    for part in text.split(","):
+        rank, _, factor = part.strip().partition("=")
+        try:
+            at, value = int(rank), float(factor)
+        except ValueError:
+            at, value = -1, 0.0
+        if not (0 <= at < num_ranks and _LEAST_FACTOR <= value <= _MOST_FACTOR):
+            raise SparseBalanceError(
+                f"--slow-ranks = {text}: {part.strip() or 'nothing'}: not a rank below {num_ranks} "
+                f"and its time over the predicted one, {_LEAST_FACTOR:g} to {_MOST_FACTOR:g}. "
+                "write 3=1.5."
+            )
+        factors[at] = value
+    return quantised(factors)
 
 
 def parse_variants(text: str) -> list[str]:

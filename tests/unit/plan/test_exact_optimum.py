@@ -57,7 +57,8 @@ def costs_of_packs(workload: Workload, packs: list[list[int]]) -> Iterator[float
     if topology.barrier is Barrier.MICRO:
         for micro_steps in partitions(list(range(len(packs)))):
             if all(len(micro_step) <= topology.num_ranks for micro_step in micro_steps):
-                yield sum(slowest(topology, [times[p] for p in m], idle) for m in micro_steps)
+                steps = [slowest(topology, [times[p] for p in m], idle) for m in micro_steps]
+                yield shortest(steps, topology.num_stages)
         return
     for ranks in product(range(topology.num_ranks), repeat=len(packs)):
         counts = [ranks.count(rank) for rank in range(topology.num_ranks)]
@@ -67,7 +68,7 @@ def costs_of_packs(workload: Workload, packs: list[list[int]]) -> Iterator[float
             for rank in range(topology.num_ranks)
         ]
         yield max(
-            factor * (shortest(work, topology.num_stages) if is_pipeline(topology) else sum(work))
+            factor * shortest(work, topology.num_stages)
             for factor, work in zip(topology.factors, own, strict=True)
         )
 
@@ -80,12 +81,10 @@ def slowest(topology: Topology, times: list[float], idle: float) -> float:
 
 def shortest(work: list[float], num_stages: int) -> float:
     """Returns the makespan of the best order."""
+    if num_stages == 1:
+        return sum(work)
     orders = np.array(list(set(permutations(work))))
     return float(makespan_ms(orders, num_stages).min())
-
-
-def is_pipeline(topology: Topology) -> bool:
-    return topology.barrier is Barrier.PIPELINE
 
 
 def fits(workload: Workload, pack: list[int]) -> bool:
@@ -130,7 +129,7 @@ def topologies(draw: st.DrawFn) -> Topology:
 def test_bound_and_plans_enclose_the_exact_optimum(
     lengths: list[int], topology: Topology, cost: KinkedCost
 ) -> None:
-    if is_pipeline(topology):
+    if topology.num_stages > 1:
         lengths = lengths[:4]
     workload = make_workload(np.array(lengths), topology, cost)
     best = best_cost(workload)
@@ -141,14 +140,19 @@ def test_bound_and_plans_enclose_the_exact_optimum(
 
 @pytest.mark.parametrize("barrier", Barrier)
 @pytest.mark.parametrize("speed_factors", [(), (1.0, 1.5)])
-def test_sab_is_near_the_exact_optimum(barrier: Barrier, speed_factors: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("num_stages", [1, 2])
+def test_sab_is_near_the_exact_optimum(
+    barrier: Barrier, speed_factors: tuple[float, ...], num_stages: int
+) -> None:
+    """Under `micro` in pipelines it searches for the least sum, not for the least makespan."""
+    mean = 0.03 if barrier is Barrier.MICRO and num_stages > 1 else 0.01
     rng = np.random.default_rng(0)
     gaps = []
     for _ in range(30):
-        lengths = rng.integers(20, 900, size=4 if barrier is Barrier.PIPELINE else 5).tolist()
+        lengths = rng.integers(20, 900, size=4 if num_stages > 1 else 5).tolist()
         cost = KinkedCost(3.0, 1.5)
-        topology = Topology(2, barrier, 1200, 0, num_stages=2, speed_factors=speed_factors)
+        topology = Topology(2, barrier, 1200, 0, num_stages, speed_factors)
         time = planned_cost("sab", lengths, topology, cost)
         gaps.append(time / best_cost(make_workload(np.array(lengths), topology, cost)) - 1)
-    assert np.mean(gaps) < 0.01
+    assert np.mean(gaps) < mean
     assert np.max(gaps) < 0.1

@@ -60,8 +60,11 @@ def stage(**changed: object) -> PlanStage:
         "attention": "sparse",
         "balancer": SabBalancer(),
         "num_ranks": 2,
+        "num_stages": 1,
+        "speed_factors": [],
         "barrier": Barrier.STEP,
         "max_tokens": 2048,
+        "max_memory_gib": None,
         "max_sequences": 0,
         "max_extrapolation": 1.0,
     }

@@ -8,6 +8,10 @@ import pytest
 
 from sbcore.config.load import load_config
 from sbcore.config.simulation import CoverageLaw, SimulationConfig
+from sbcore.plan.balancers import load_balancer
+from sbcore.plan.cost import BudgetCost
+from sbcore.plan.objective import micro_batch_ms, slowed, step_ms
+from sbcore.plan.sampling import drawn_steps, step_seed
 from sbcore.plan.simulate import Method, replay
 from sbcore.simulate.coverage import LawfulCoverage, coverage_at
 from sbcore.simulate.figure import global_batches, rank_counts
@@ -27,7 +31,7 @@ def setting(barrier: Barrier, *, num_ranks: int = 4, global_batch: int = 32) -> 
     return Setting(lengths, latency, name, block_size, num_ranks, global_batch, barrier, CONFIG)
 
 
-@pytest.mark.parametrize("barrier", Barrier)
+@pytest.mark.parametrize("barrier", [Barrier.STEP, Barrier.MICRO])
 def test_what_must_hold_between_variants(barrier: Barrier) -> None:
     where = setting(barrier)
     found = {result.variant: result for result in simulate(where, list(VARIANTS))}
@@ -51,7 +55,11 @@ def test_what_must_hold_between_variants(barrier: Barrier) -> None:
 def test_sab_is_never_slower_than_random_nor_faster_than_the_bound(
     barrier: Barrier, num_ranks: int, global_batch: int
 ) -> None:
-    scene = setting(barrier, num_ranks=num_ranks, global_batch=global_batch).scene(top_k=32)
+    where = setting(barrier, num_ranks=num_ranks, global_batch=global_batch)
+    if barrier is Barrier.PIPELINE:
+        few = CONFIG.model_copy(update={"num_steps": 2})
+        where = replace(where, num_stages=3, config=few)
+    scene = where.scene(top_k=32)
     sab, random = (
         replay(scene, Method(VARIANTS[name].balancer, 0, None))
         for name in ("sab", "baseline_packed")
@@ -67,6 +75,38 @@ def test_equal_seeds_give_equal_results_and_others_do_not() -> None:
     assert simulate(where, names) == first
     other = replace(where, config=CONFIG.model_copy(update={"seed": 1}))
     assert simulate(other, names) != first
+
+
+@pytest.mark.parametrize("barrier", [Barrier.STEP, Barrier.MICRO])
+def test_plans_that_know_a_slow_rank_are_faster(barrier: Barrier) -> None:
+    """One rank of four takes half as long again: blind plans wait for it."""
+    where = replace(setting(barrier), speed_factors=(1.0, 1.5, 1.0, 1.0))
+    scene, blind = where.scene(top_k=32), setting(barrier).scene(top_k=32)
+    sab = Method(VARIANTS["sab"].balancer, 0, None)
+    cost, plan = BudgetCost(scene.latency, 32), load_balancer("sab")
+    waiting = 0.0
+    for number, chosen in enumerate(drawn_steps(scene.lengths, scene.sampling, seed=0)):
+        lengths, seed = scene.lengths[chosen], step_seed(0, number)
+        batch = plan(lengths, blind.topology, cost=cost, seed=seed, config=sab.balancer)
+        times = slowed(micro_batch_ms(batch, lengths, cost), scene.topology)
+        waiting += step_ms(times, barrier)
+    assert replay(scene, sab).step_ms.sum() < 0.9 * waiting
+
+
+def test_a_pipeline_of_one_stage_is_a_step() -> None:
+    found = [
+        simulate(replace(setting(Barrier.STEP), barrier=barrier), ["sab"])[0]
+        for barrier in (Barrier.STEP, Barrier.PIPELINE)
+    ]
+    assert found[0] == found[1]
+
+
+def test_in_a_pipeline_order_and_number_of_micro_batches_pay() -> None:
+    where = replace(setting(Barrier.PIPELINE, num_ranks=2, global_batch=16), num_stages=4)
+    names = ["baseline", "baseline_packed", "lbb", "sab"]
+    speedup = {result.variant: result.speedup for result in simulate(where, names)}
+    assert speedup["sab"] >= speedup["lbb"] > speedup["baseline_packed"]
+    assert speedup["sab"] > 1.2
 
 
 def test_a_thousand_ranks() -> None:

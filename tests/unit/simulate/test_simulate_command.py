@@ -76,6 +76,30 @@ def test_the_table_says_that_it_is_simulated_and_by_which_law(
     assert "j^-alpha" in text
 
 
+def test_pipelines_have_bubbles(
+    lengths: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bubbles = []
+    for topology, barrier in (("dp=2", "step"), ("dp=2,pp=4", "pipeline"), ("dp=2,pp=4", "micro")):
+        asked = {"topology": topology, "barrier": barrier, "variants": "sab", "json": ""}
+        assert call(monkeypatch, lengths=str(lengths), **asked) == 0
+        bubbles.append(json.loads(capsys.readouterr().out)["variants"][0]["bubble"])
+    assert bubbles[0] < 0.1 < bubbles[1]
+    assert bubbles[0] < bubbles[2]
+    assert call(monkeypatch, lengths=str(lengths), topology="dp=2,pp=4", barrier="pipeline") == 0
+    assert "on 2 ranks of 4 pipeline stages (1F1B), barrier pipeline" in capsys.readouterr().out
+
+
+def test_slow_ranks_and_look_ahead_are_said(
+    lengths: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, lengths=str(lengths), slow_ranks="3=1.5,0=1.01", look_ahead="2") == 0
+    text = capsys.readouterr().out
+    assert "times of rank 3 x 1.5; plans know it" in text
+    assert "2 global batches regrouped by length within 25 % of their tokens" in text
+    assert "a change of sampling" in text
+
+
 def test_a_picture_is_written(
     lengths: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -120,13 +144,17 @@ def test_an_index_is_read_too(
             "none",
             f"--latency = none: no latency profile there. give a folder with {HEADER}",
         ),
-        ("topology", "dp=2,pp=4", "the pipeline barrier is not built yet"),
+        ("topology", "dp=2,pp=0", "not a number of stages above 0. write pp=8."),
+        ("topology", "pp=4", "not a topology. write dp=8 or dp=8,pp=4."),
         ("topology", "dp=2,dp=4", "not a topology"),
         ("topology", "tp=2", "not a topology"),
         ("topology", "dp=0", "not a number of ranks above 0"),
         ("topology", "dp=two", "not a number of ranks above 0"),
         ("topology", "dp=32", "--global-batch = 16: fewer sequences than the 32 ranks."),
-        ("barrier", "pipeline", "the pipeline barrier is not built yet"),
+        ("slow_ranks", "4=1.5", "4=1.5: not a rank below 4 and its time over the predicted one"),
+        ("slow_ranks", "1=0", "1=0: not a rank below 4"),
+        ("slow_ranks", "1", "1: not a rank below 4"),
+        ("slow_ranks", "1=nan", "1=nan: not a rank below 4"),
         ("barrier", "mikro", "Did you mean 'micro'?"),
         ("variants", "sab,sba", "--variants = 'sba': unknown. Did you mean 'sab'?"),
         ("global_batch", "128", "100 sequences: fewer than the global batch of 128."),

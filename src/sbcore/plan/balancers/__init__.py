@@ -14,6 +14,7 @@ from sbcore.types import BatchPlan, CostModel, IntArray, Topology
 BALANCERS = {
     "random": "sbcore.plan.balancers.random:plan",
     "length": "sbcore.plan.balancers.length:plan",
+    "tokens": "sbcore.plan.balancers.tokens:plan",
     "karmarkar_karp": "sbcore.plan.balancers.karmarkar_karp:plan",
     "multifit": "sbcore.plan.balancers.multifit:plan",
     "sab": "sbcore.plan.balancers.sab:plan",

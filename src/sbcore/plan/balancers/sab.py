@@ -44,7 +44,8 @@ def plan(
         if layout_cost(workload, layout) <= enough:
             return to_plan(layout)
     rounds = config.local_search_rounds
-    improved = improve_pipeline if topology.barrier is Barrier.PIPELINE else improve
+    alone = topology.num_stages > 1 and topology.barrier is not Barrier.MICRO
+    improved = improve_pipeline if alone else improve
 
     def search(workload: Workload, layout: Layout) -> Layout:
         return improved(workload, layout, rounds=rounds, enough=enough)
@@ -63,8 +64,8 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
         yield with_fewest(workload, by_levels)[0]
     if num_micro_batches > min_micro_batches(workload.lengths, workload.topology):
         yield with_fewest(workload, tightly)[0]
-    in_pipelines = workload.topology.barrier is Barrier.PIPELINE
-    counts = counts_above(workload, num_micro_batches) if in_pipelines else [num_micro_batches + 1]
+    staged = workload.topology.num_stages > 1
+    counts = counts_above(workload, num_micro_batches) if staged else [num_micro_batches + 1]
     for count in counts:
         looser = onto_ranks(workload, count)
         if looser is not None:

@@ -1,0 +1,56 @@
+"""The memory limit as a cap in tokens."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from sbcore.errors import SparseBalanceError
+from sbcore.plan.index import Samples
+from sbcore.plan.memory import capped_tokens
+from sbcore.types import IntArray
+
+
+@dataclass
+class Latency:
+    """1 GiB and 1 more for every 1,000 tokens; above `again` a tenth of that."""
+
+    again: int = 10**9
+    memory: object = "measured"
+
+    def memory_gib(self, lengths: IntArray) -> float | None:
+        tokens = int(lengths.sum())
+        return 1.0 + tokens / (1000.0 if tokens <= self.again else 10_000.0)
+
+
+def samples(*lengths: int) -> Samples:
+    return Samples(np.arange(50, 50 + len(lengths)), np.array(lengths))
+
+
+def capped(latency: Latency, gib: float, *lengths: int, max_tokens: int = 65_536) -> int:
+    return capped_tokens(  # type: ignore[arg-type]
+        latency, samples(*lengths), max_tokens=max_tokens, max_memory_gib=gib
+    )
+
+
+def test_the_cap_is_the_largest_that_fits() -> None:
+    assert capped(Latency(), 21.0, 100) == 20_000
+    assert capped(Latency(), 100.0, 100) == 65_536
+    assert capped(Latency(), 1.001, 1) == 1
+
+
+def test_recomputation_does_not_hide_what_does_not_fit_below_it() -> None:
+    """50,000 recomputed tokens need 6 GiB, but 19,000 kept ones 20."""
+    assert capped(Latency(again=20_000), 10.0, 100) == 9_000
+    assert capped(Latency(again=20_000), 10.0, 100, 50_000) == 9_000  # travels alone
+
+
+def test_a_sample_that_does_not_fit_alone_is_refused() -> None:
+    told = r"sample_id 51 of 30000 tokens needs 31\.0 GiB alone\. lower data\.max_sample_tokens"
+    with pytest.raises(SparseBalanceError, match=told):
+        capped(Latency(), 21.0, 100, 30_000)
+
+
+def test_a_table_without_memory_is_refused() -> None:
+    with pytest.raises(SparseBalanceError, match=r"holds no memory \(peak_gib\)"):
+        capped(Latency(memory=None), 21.0, 100)

@@ -29,6 +29,7 @@ def grid_points(config: ProfileLatencyStage, *, pack_tokens: int, seed: int) -> 
         *_attention(lengths, budgets, config, pack_tokens=pack_tokens, held_out=False),
         *_attention(_between(lengths), checked, config, pack_tokens=pack_tokens, held_out=True),
         *_shortest(lengths[0], config, pack_tokens=pack_tokens),
+        *_dense(lengths, config, pack_tokens=pack_tokens),
         *(_point("layer", length, 0, 1, config, held_out=False) for length in lengths),
         *(_point("ends", length, 0, 1, config, held_out=False) for length in lengths),
     ]
@@ -58,6 +59,15 @@ def _attention(
         packed = _packed(length, pack_tokens)
         for top_k in [k for k in budgets if k < num_blocks] + [num_blocks]:
             yield _point("attention", length, top_k, packed, config, held_out=held_out)
+
+
+def _dense(
+    lengths: Sequence[int], config: ProfileLatencyStage, *, pack_tokens: int
+) -> Iterator[GridPoint]:
+    """Yields each length with a budget that the host knows to cover it."""
+    for length in lengths:
+        num_blocks, packed = -(-length // config.attention.block_size), _packed(length, pack_tokens)
+        yield _point("dense", length, num_blocks, packed, config, held_out=False)
 
 
 def _shortest(length: int, config: ProfileLatencyStage, *, pack_tokens: int) -> Iterator[GridPoint]:

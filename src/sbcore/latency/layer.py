@@ -5,7 +5,7 @@ T packed tokens, H query heads, G key heads, D head dim, E hidden size.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +52,26 @@ class Batch:
 
 
 def attention_call(
-    lengths: tuple[int, ...], top_k: int, config: ProfileLatencyStage, *, device: torch.device
+    lengths: tuple[int, ...],
+    top_k: int,
+    config: ProfileLatencyStage,
+    *,
+    known: bool,
+    device: torch.device,
 ) -> AttentionCall:
-    """Returns the call of packed sequences at one budget."""
+    """Returns the call of packed sequences at one budget.
+
+    Where the host knows that it covers all of them, the library's dense attention runs. Unknown is
+    what tuned budgets are, and what a pack with one longer sequence is.
+    """
+    budgets = FixedBudgets.of(top_k, len(lengths), device)
     ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
     return AttentionCall(
         cu_seqlens=ends,
         lengths=lengths,
         block_size=config.attention.block_size,
         backend=config.attention.backend,
-        budgets=FixedBudgets.of(top_k, len(lengths), device),
+        budgets=budgets if known else replace(budgets, top_k_range=(1, top_k)),
     )
 
 
@@ -90,11 +100,11 @@ class LayerRuns:
         lengths = (point.length,) * point.num_sequences
         self._recompute.above_tokens = -1 if point.recompute else sum(lengths)
         self._recompute.prepare(sum(lengths))
-        if point.part in ("attention", "reference"):
-            return self._attention(lengths, point.top_k)
+        if point.part in ("attention", "dense", "reference"):
+            return self._attention(lengths, point.top_k, dense=point.part == "dense")
         return self._layer(lengths) if point.part == "layer" else self._ends(lengths)
 
-    def _attention(self, lengths: tuple[int, ...], top_k: int) -> Run:
+    def _attention(self, lengths: tuple[int, ...], top_k: int, *, dense: bool) -> Run:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
         shape = self.model.config
@@ -107,7 +117,7 @@ class LayerRuns:
         )
         gradient = self._random(1, sum(lengths), num_heads, dim)
         attend, layer = ALL_ATTENTION_FUNCTIONS[ATTENTION_NAME], SimpleNamespace(layer_idx=0)
-        call = attention_call(lengths, top_k, self.config, device=self.device)
+        call = attention_call(lengths, top_k, self.config, known=dense, device=self.device)
         call.keep_choices = twice = self._recompute.active and self._recompute.mode == "full"
 
         def run() -> None:
@@ -137,7 +147,7 @@ class LayerRuns:
 
     def _ends(self, lengths: tuple[int, ...]) -> Run:
         batch = self._batch(lengths)
-        call = attention_call(lengths, 1, self.config, device=self.device)
+        call = attention_call(lengths, 1, self.config, known=False, device=self.device)
 
         def run() -> None:
             self.model(**vars(batch), sb_call=call).backward()

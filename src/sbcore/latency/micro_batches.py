@@ -26,6 +26,10 @@ _SHARES = (
 """(of the most tokens one in so many, in so many sequences), those that tell most first."""
 
 
+_COVERED_PACK = 16
+"""Packs of so many sequences run once more with a budget that the host knows to cover them."""
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """Equal sequences packed together, and how they are run. ``part`` as in `MeasuredPoint`."""
@@ -72,9 +76,12 @@ def _timed(config: ProfileLatencyStage) -> Iterator[MicroBatch]:
     longest, most = max(config.latency.lengths), config.max_tokens
     shapes = [(most // (part * packed), packed) for part, packed in _SHARES] + [(longest, 1)]
     kept = [s for s in dict.fromkeys(shapes) if config.attention.block_size < s[0] <= longest]
+    covered = config.attention.top_k * config.attention.block_size
     for number, (length, packed) in enumerate(kept):
         recompute = config.recomputes(length * packed)
         yield MicroBatch("micro_batch", length, packed, recompute, held_out=number % 2 == 1)
+        if length <= covered and packed == _COVERED_PACK:
+            yield MicroBatch("covered", length, packed, recompute, held_out=True)
 
 
 def _weighed(config: ProfileLatencyStage, *, gpu: bool) -> Iterator[MicroBatch]:

@@ -1,10 +1,12 @@
 """The file of measured points, ``latency.parquet`` with ``latency.json`` beside it.
 
-Parts: ``attention`` is one layer's attention with its selection; ``layer`` the rest of a layer,
+Parts: ``attention`` is one layer's attention with its selection, as where the host does not know
+the budgets; ``dense`` where it knows that they cover the sequence; ``layer`` the rest of a layer,
 ``ends`` embedding, head and loss, ``linear`` all layers' rest and the ends together, each by packed
 tokens (top_k 0). The others are whole, sharded and run by all ranks as in training: ``micro_batch``
-num_sequences packed sequences, ``floor`` one block of one sequence, ``memory`` a micro-batch in the
-setting of recomputation that the configuration does not have, ``optimizer`` one update (length 0).
+num_sequences packed sequences, ``covered`` the same with budgets known to cover them, ``floor`` one
+block of one sequence, ``memory`` a micro-batch weighed in one setting of recomputation,
+``optimizer`` one update (length 0).
 Readable with numpy and pyarrow alone.
 """
 

@@ -152,7 +152,8 @@ class WholeRuns:
         lengths = (one.length,) * one.num_sequences
         batch = Batch.random(lengths, self.vocab_size, self.generator)
         top_k = self.config.attention.top_k
-        call = attention_call(lengths, top_k, self.config, device=self.ranks.device)
+        known, device = one.part == "covered", self.ranks.device
+        call = attention_call(lengths, top_k, self.config, known=known, device=device)
         return _Prepared(one, batch, call)
 
     @property

@@ -63,7 +63,7 @@ def test_the_profile_can_be_read_as_a_model(tmp_path: Path) -> None:
         "latency.png",
     ]
     points = read_points(tmp_path / "latency.parquet")
-    parts = {"attention", "layer", "ends", "linear", "floor", "optimizer", "micro_batch"}
+    parts = {"attention", "dense", "layer", "ends", "linear", "floor", "optimizer", "micro_batch"}
     assert {p.part for p in points} == parts
     assert all(p.p20_ms <= p.median_ms <= p.p80_ms and p.n >= 2 for p in points)
     assert all(p.peak_gib is None for p in points)  # a CPU's memory is not measured

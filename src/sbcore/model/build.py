@@ -4,6 +4,7 @@ Families are those whose decoder layers hand unknown keyword arguments down to t
 function: Qwen2, Qwen3, Llama.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -149,7 +150,9 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
         return _load_whole(folder, dtype)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(_load_whole(base, dtype), folder).merge_and_unload()
+    with warnings.catch_warnings():  # peft asks the library by a name that it renamed
+        warnings.simplefilter("ignore", FutureWarning)
+        return PeftModel.from_pretrained(_load_whole(base, dtype), folder).merge_and_unload()
 
 
 def _load_whole(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":

@@ -83,7 +83,7 @@ def remove_parts(folder: Path) -> None:
 
 def read_cursor(path: Path) -> Cursor:
     """Returns where the checkpoint stands."""
-    return Cursor(**_read_sealed(path)["cursor"])
+    return Cursor(**_read(path)["cursor"])
 
 
 def choose(folder: Path, identity: RunIdentity) -> Choice:
@@ -98,12 +98,13 @@ def choose(folder: Path, identity: RunIdentity) -> Choice:
     notes: list[str] = []
     for path in reversed(whole_checkpoints(folder)):
         try:
-            sealed = _read_sealed(path)
+            sealed = _read(path)
+            if _is_finished(sealed):
+                return Choice(None, tuple(notes))
+            _check_whole(path, sealed)
         except SparseBalanceError as error:
             notes.append(str(error))
             continue
-        if sealed["cursor"]["finished"]:
-            return Choice(None, tuple(notes))
         difference = identity.difference(RunIdentity(sealed["identity"]))
         if difference is not None:
             raise SparseBalanceError(
@@ -113,17 +114,30 @@ def choose(folder: Path, identity: RunIdentity) -> Choice:
         return Choice(path, tuple(notes))
     if notes:
         raise SparseBalanceError(
-            f"{folder}: no checkpoint is whole: {'; '.join(notes)} delete the folder to start anew."
+            f"{folder}: no checkpoint can be gone on from: {' '.join(notes)} delete the folder to "
+            "start anew."
         )
     return Choice(None, ())
 
 
-def _read_sealed(path: Path) -> dict[str, Any]:
-    """Returns cursor.json; raises SparseBalanceError if the checkpoint is torn."""
+def _read(path: Path) -> dict[str, Any]:
+    """Returns cursor.json; raises SparseBalanceError if it cannot be read."""
     try:
         sealed = read_json(path / CURSOR)
     except (SparseBalanceError, UnicodeDecodeError):
-        raise SparseBalanceError(f"{path}: torn: {CURSOR} is missing or broken.") from None
+        sealed = None
+    if not isinstance(sealed, dict):
+        raise SparseBalanceError(f"{path}: torn: {CURSOR} is missing or broken.")
+    return sealed
+
+
+def _is_finished(sealed: dict[str, Any]) -> bool:
+    """Whether training was over; format 1 had it one level higher."""
+    return bool(sealed.get("cursor", sealed).get("finished"))
+
+
+def _check_whole(path: Path, sealed: dict[str, Any]) -> None:
+    """Raises SparseBalanceError if a file is missing or cut, or the format is another one."""
     version = sealed.get("format_version")
     if version != FORMAT_VERSION:
         raise SparseBalanceError(f"{path}: format_version = {version}: not {FORMAT_VERSION}.")
@@ -135,4 +149,3 @@ def _read_sealed(path: Path) -> dict[str, Any]:
             raise SparseBalanceError(
                 f"{path}: torn: {name} has {file.stat().st_size} bytes, {size} were written."
             )
-    return dict(sealed)

@@ -1,5 +1,6 @@
 """Checkpoints of one rank; several ranks stand in tests/distributed/test_resume.py."""
 
+import json
 import os
 import pickle
 import shutil
@@ -227,7 +228,9 @@ def test_when_all_are_torn_nothing_is_started(tmp_path):
     saved(tmp_path)
     for path in tmp_path.iterdir():
         (path / "cursor.json").unlink()
-    with pytest.raises(SparseBalanceError, match=r"no checkpoint is whole: .*delete the folder"):
+    with pytest.raises(
+        SparseBalanceError, match=r"no checkpoint can be gone on from: .*torn.*delete"
+    ):
         Training(tmp_path).checkpoints.newest()
 
 
@@ -237,6 +240,21 @@ def test_bytes_that_are_no_tensors_are_refused(tmp_path):
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(SparseBalanceError, match=f"{path}: cannot be read: rank 0: "):
         Training(tmp_path).load()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_format_is_refused_unless_its_training_was_over(tmp_path, finished):
+    (tmp_path / "step-00000004").mkdir()
+    cursor = {"step": 4, "digest": "0" * 64, "finished": finished}
+    (tmp_path / "step-00000004/cursor.json").write_text(json.dumps(cursor))
+    checkpoints = Training(tmp_path).checkpoints
+    if finished:
+        assert checkpoints.newest() is None
+        return
+    with pytest.raises(
+        SparseBalanceError, match=r"format_version = None: not 2\. delete the folder"
+    ):
+        checkpoints.newest()
 
 
 class Evil:

@@ -20,6 +20,7 @@ from sbcore.config.method import (
     MultifitBalancer,
     RandomBalancer,
     SabBalancer,
+    TokensBalancer,
 )
 from sbcore.config.simulation import SimulationConfig
 from sbcore.plan.cost import BudgetCost
@@ -31,10 +32,15 @@ from sbcore.types import Barrier, FloatArray, IntArray
 
 OUT = Path(__file__).with_name("balancers.csv")
 CONFIG = SimulationConfig(num_steps=100)
+PIPELINE_CONFIG = SimulationConfig(num_steps=20)
+NUM_STAGES = 4
 RANKS_AND_BATCHES = ((2, 16), (4, 16), (8, 16), (8, 64), (64, 256))
+PIPELINES = ((2, 16), (4, 16), (8, 64))
 BALANCERS: dict[str, BalancerConfig] = {
     "random": RandomBalancer(),
     "length": LengthBalancer(),
+    "tokens": TokensBalancer(),
+    "tokens_squared": TokensBalancer(cost="squared"),
     "karmarkar_karp": KarmarkarKarpBalancer(),
     "multifit": MultifitBalancer(),
     "sab": SabBalancer(),
@@ -62,11 +68,26 @@ def settings(sets: Mapping[str, Path]) -> Iterator[tuple[str, Setting]]:
     for data, file in sets.items():
         lengths = read_lengths(file, column=None)
         for num_ranks, batch in RANKS_AND_BATCHES:
-            for barrier in Barrier:
+            for barrier in (Barrier.STEP, Barrier.MICRO):
                 yield (
                     data,
                     Setting(lengths, latency, name, block_size, num_ranks, batch, barrier, CONFIG),
                 )
+        for num_ranks, batch in PIPELINES:
+            yield (
+                data,
+                Setting(
+                    lengths,
+                    latency,
+                    name,
+                    block_size,
+                    num_ranks,
+                    batch,
+                    Barrier.PIPELINE,
+                    PIPELINE_CONFIG,
+                    NUM_STAGES,
+                ),
+            )
 
 
 def compare(data: str, setting: Setting) -> list[Row]:

@@ -23,8 +23,8 @@ def read_samples(index: Path) -> Samples:
     """Returns the samples of an index.
 
     Raises:
-        SparseBalanceError: The index is missing, broken or empty, an id is there twice, or a
-            sample has no tokens.
+        SparseBalanceError: The index is missing, broken or empty, a cell holds no whole number, an
+            id is there twice, or a sample has no tokens.
     """
     if not index.is_file():
         raise SparseBalanceError(f"{index}: missing. run the stage prepare.")
@@ -37,6 +37,12 @@ def read_samples(index: Path) -> Samples:
         raise SparseBalanceError(
             f"{index}: columns sample_id, num_tokens: not there. rerun the stage prepare."
         )
+    for name in table.column_names:
+        if table[name].null_count or not pa.types.is_integer(table[name].type):
+            what = "empty cells" if table[name].null_count else f"of type {table[name].type}"
+            raise SparseBalanceError(
+                f"{index}: {name}: {what}: not whole numbers throughout. rerun the stage prepare."
+            )
     return make_samples(
         table["sample_id"].to_numpy().astype(np.int64),
         table["num_tokens"].to_numpy().astype(np.int64),

@@ -12,11 +12,14 @@ import numpy as np
 
 from sbcore.config.data import SamplingConfig
 from sbcore.config.method import BalancerConfig
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.plan.balancers import load_balancer
 from sbcore.plan.bounds import lower_bound, optimality_gap
 from sbcore.plan.budgets import BudgetAverages
 from sbcore.plan.cost import BudgetCost, KnownTimesCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
+from sbcore.plan.own_cost import own_cost
 from sbcore.plan.sampling import drawn_steps, step_seed
 from sbcore.plan.workload import make_workload
 from sbcore.types import BatchPlan, CostModel, FloatArray, IntArray, LatencyModel, Topology
@@ -76,11 +79,12 @@ def replay(scene: Scene, method: Method) -> Replay:
     topology = replace(scene.topology, max_sequences=method.max_sequences)
     known = _known_budgets(scene, method.balancer)
     fixed = BudgetCost(scene.latency, scene.top_k)
+    own = own_cost(method.balancer, fixed, formula=lambda: _formula(scene))
     rows = []
     batches = drawn_steps(scene.lengths, scene.sampling, seed=scene.seed)
     for number, chosen in enumerate(batches):
         lengths, seed = scene.lengths[chosen], step_seed(scene.seed, number)
-        cost: CostModel = fixed
+        cost = own
         if known is not None:
             cost = _at_budgets(scene.latency, lengths, known.expect(lengths))
         batch, plan_ms = _timed_plan(
@@ -95,6 +99,16 @@ def replay(scene: Scene, method: Method) -> Replay:
         rows.append((*_judged(batch, lengths, topology=topology, cost=used), plan_ms))
     step, bound, uneven, plan = np.array(rows).T
     return Replay(step_ms=step, bound_ms=bound, imbalance=uneven, plan_ms=plan)
+
+
+def _formula(scene: Scene) -> LatencyModel:
+    """Returns the scene's latency where that is a formula."""
+    if not isinstance(scene.latency, AnalyticLatencyModel):
+        raise SparseBalanceError(
+            "balancer.cost = analytic: the latency of this comparison is a measured table. "
+            "compare with cost: measured, or with latency analytic."
+        )
+    return scene.latency
 
 
 def _known_budgets(scene: Scene, balancer: BalancerConfig) -> BudgetAverages | None:

@@ -67,7 +67,7 @@ def predicted(plan: BatchPlan, lengths: list[int], cost: CostModel, topology: To
 
 
 @every_balancer
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lengths=lengths_of(24), topology=topologies(), cost=costs, seed=st.integers(0, 99))
 def test_keeps_the_contract(
     kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int
@@ -85,7 +85,7 @@ def test_keeps_the_contract(
 
 
 @every_balancer
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lengths=lengths_of(24), topology=topologies(), cost=costs, seed=st.integers(0, 99))
 def test_is_between_the_bound_and_random_by_its_own_cost(
     kind: str, lengths: list[int], topology: Topology, cost: KinkedCost, seed: int

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sbcore.config.data import SamplingConfig
+from sbcore.config.load import parse_config
 from sbcore.config.method import LengthBalancer, RandomBalancer, SabBalancer
 from sbcore.config.stages import PlanStage
-from sbcore.errors import SparseBalanceError
+from sbcore.errors import ConfigError, SparseBalanceError
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import HEADER, TABLE, MeasuredPoint, write_points
 from sbcore.plan.planner import plan_variant
@@ -209,6 +210,104 @@ def test_samples_that_cannot_be_planned_are_refused(
         plan_variant(stage(), **inputs)
     assert "\n" not in str(caught.value)
     assert not inputs["out"].exists()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        (pa.array([5, None, 7], type=pa.int32()), "num_tokens: empty cells: not whole numbers"),
+        (pa.array([5.0, float("nan"), 7.0]), "num_tokens: of type double: not whole numbers"),
+    ],
+)
+def test_lengths_that_are_no_numbers_are_refused(
+    inputs: dict[str, Path], lengths: pa.Array, told: str
+) -> None:
+    pq.write_table(pa.table({"sample_id": [1, 2, 3], "num_tokens": lengths}), inputs["index"])
+    with pytest.raises(SparseBalanceError, match=told):
+        plan_variant(stage(), **inputs)
+    assert not inputs["out"].exists()
+
+
+def test_a_table_with_nan_is_refused(inputs: dict[str, Path]) -> None:
+    path = inputs["latency"] / TABLE
+    table = pq.read_table(path)
+    times = table["median_ms"].to_numpy().copy()
+    times[3] = np.nan
+    at = table.schema.get_field_index("median_ms")
+    pq.write_table(table.set_column(at, "median_ms", pa.array(times)), path)
+    with pytest.raises(SparseBalanceError, match="median_ms = nan: not a time"):
+        plan_variant(stage(), **inputs)
+    assert not inputs["out"].exists()
+
+
+def test_fewer_samples_than_ranks_are_planned_with_dummies(inputs: dict[str, Path]) -> None:
+    write_index(inputs["index"], [7, 8, 9], [100, 200, 300])
+    for barrier in Barrier:
+        plan_variant(stage(num_ranks=5, barrier=barrier), **inputs)
+        plan = PlanFile(inputs["out"] / "plan.parquet", index=inputs["index"])
+        step = plan.step(0)
+        assert sorted(step.sample_ids.tolist()) == [7, 8, 9]
+        assert [len(rank) for rank in step.batch.micro_batches] == [1] * 5
+
+
+def test_a_pipeline_with_a_slow_rank_is_planned_and_said(inputs: dict[str, Path]) -> None:
+    changed = {"barrier": Barrier.PIPELINE, "num_stages": 4, "speed_factors": [1.0, 1.49]}
+    summary = plan_variant(stage(**changed), **inputs)
+    assert (summary["overall"]["num_stages"], summary["overall"]["barrier"]) == (4, "pipeline")
+    plan = PlanFile(inputs["out"] / "plan.parquet", index=inputs["index"])
+    assert plan.barrier is Barrier.PIPELINE
+    tokens = np.zeros(2)
+    for number in range(plan.num_steps):
+        step = plan.step(number)
+        for rank, packs in enumerate(step.batch.micro_batches):
+            tokens[rank] += sum(step.lengths[list(pack)].sum() for pack in packs)
+    assert tokens[0] > 1.2 * tokens[1]
+    assert all(row["bound_ms"] <= row["predicted_ms"] for row in summary["steps"])
+
+
+def test_equal_speeds_change_nothing(inputs: dict[str, Path]) -> None:
+    plan_variant(stage(), **inputs)
+    first = (inputs["out"] / "plan.parquet").read_bytes()
+    plan_variant(stage(speed_factors=[1.0, 1.01]), **inputs)  # rounded to 1/32
+    assert (inputs["out"] / "plan.parquet").read_bytes() == first
+
+
+def test_a_balancer_s_own_cost_makes_another_plan_judged_by_the_same(
+    inputs: dict[str, Path],
+) -> None:
+    found = []
+    for cost in ("measured", "tokens", "squared"):
+        plan_variant(stage(balancer=SabBalancer(cost=cost)), **inputs)
+        found.append(json.loads((inputs["out"] / "summary.json").read_text())["overall"])
+    assert len({overall["predicted_ms"]["mean"] for overall in found}) == 3
+    assert len({overall["bound_ms"]["mean"] for overall in found}) == 1
+    assert found[0]["predicted_ms"]["mean"] == min(o["predicted_ms"]["mean"] for o in found)
+
+
+def test_look_ahead_is_in_the_summary(inputs: dict[str, Path]) -> None:
+    ahead = SamplingConfig(global_batch=8, look_ahead=3)
+    overall = plan_variant(stage(sampling=ahead), **inputs)["overall"]
+    assert "a change of sampling" in overall["sampling"]
+    assert plan_variant(stage(), **inputs)["overall"]["sampling"] == "shuffled"
+
+
+@pytest.mark.parametrize(
+    ("topology", "told"),
+    [
+        ({"barrier": "pipeline"}, "topology.barrier = pipeline: training has no pipeline stages"),
+        ({"num_stages": 4}, "topology: num_stages = 4: stages need barrier: pipeline, not step."),
+        ({"speed_factors": [1.0]}, "speed_factors = [1.0]: 1 for 2 ranks. give one for each"),
+        ({"speed_factors": [1.0, 0.0]}, "topology.speed_factors.1 = 0.0: should be greater"),
+        ({"max_memory_gib": 0}, "topology.max_memory_gib = 0: should be greater than 0"),
+    ],
+)
+def test_topologies_that_training_cannot_have_are_a_line(
+    topology: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"topology": topology}, [])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_allowed_extrapolation_is_counted(inputs: dict[str, Path]) -> None:

@@ -139,7 +139,7 @@ def _rounds(runs: WholeRuns, first: dict[MicroBatch, FirstRun]) -> dict[MicroBat
     """
     timed = [one for one in first if one.part != "memory"]
     times = {one: [] if one in timed else [first[one].ms] for one in first}
-    share_ms = 1e3 * runs.config.latency.micro_batch_seconds / len(timed)
+    share_ms = 1e3 * runs.config.latency.micro_batch_seconds / (2 * len(timed))
     for number in range(ROUNDS):
         for i in np.random.default_rng(number).permutation(len(timed)):
             one, most = timed[i], runs.config.latency.max_repeats // ROUNDS

@@ -19,9 +19,8 @@ _HOST_BOUND_MS = 100.0
 """A guess at what launching a micro-batch takes where the device is a GPU."""
 
 _SHARES = (
-    *((4, 1), (4, 4), (4, 16), (1, 1)),
-    *((8, 1), (16, 1), (32, 1), (64, 1)),
-    *((2, 4), (2, 1), (1, 16), (1, 4), (2, 16)),
+    *((4, 1), (4, 16), (1, 1), (8, 1), (16, 1), (32, 1), (64, 1)),
+    *((4, 4), (2, 4), (2, 1), (1, 16), (1, 4), (2, 16)),
 )
 """(of the most tokens one in so many, in so many sequences), those that tell most first."""
 
@@ -87,7 +86,7 @@ def _timed(config: ProfileLatencyStage) -> Iterator[MicroBatch]:
 def _weighed(config: ProfileLatencyStage, *, gpu: bool) -> Iterator[MicroBatch]:
     """Yields two short micro-batches in each setting of recomputation, to be weighed only."""
     longest = min(max(config.latency.lengths), config.max_tokens)
-    for part in (16, 4) if gpu else ():
+    for part in (16, 8) if gpu else ():
         one = MicroBatch("memory", max(longest // part, 1), 1, recompute=True, held_out=True)
         yield from (one, replace(one, recompute=False))
 

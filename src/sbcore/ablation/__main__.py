@@ -46,7 +46,7 @@ def main() -> None:
         deadline = Deadline(arguments.seconds, group=ranks.host_group)
         device = device_name(ranks.device)
         latency = read_latency(arguments.latency, config, device=device)
-        workshop = Workshop(config, ranks, latency)
+        workshop = Workshop(config, ranks, latency, arguments.latency)
         output = _output(arguments, config, ranks)
         Comparison(wanted, variants, workshop, deadline, numbers, output).run()
     except SparseBalanceError as error:

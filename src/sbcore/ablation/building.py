@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -39,6 +40,8 @@ class Workshop:
     config: Config
     ranks: Ranks
     latency: TableLatencyModel
+    profile: Path
+    """Where the latency table lies."""
 
     def share_model(self) -> SharedModel:
         """Returns the setting's model; those of other barriers should be gone before."""
@@ -65,7 +68,8 @@ class Workshop:
 
     def trainer(self, shared: SharedModel, name: str, lengths: IntArray) -> Trainer:
         """Returns the trainer of a variant on these lengths, its steps planned."""
-        plan = PlannedSteps(plan_stage(self.config, name), lengths, self.latency)
+        stage = plan_stage(self.config, name)
+        plan = PlannedSteps(stage, lengths, self.latency, profile=self.profile)
         return self._trainer(shared, name, lengths, plan)
 
     def floor_ms(self, shared: SharedModel, name: str) -> float:

@@ -1,25 +1,36 @@
 """Plans made on the spot, by the planner's own pieces, for trainers that read no file."""
 
 import json
-from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+
+import numpy as np
 
 from sbcore.artifacts import digest_text
 from sbcore.config.stages import PlanStage
+from sbcore.latency.model import TableLatencyModel
 from sbcore.plan.balancers import load_balancer
-from sbcore.plan.cost import BudgetCost, KnownLengthsCost
+from sbcore.plan.cost import BudgetCost
+from sbcore.plan.index import Samples
+from sbcore.plan.own_cost import own_cost, read_formula
+from sbcore.plan.planner import make_topology
 from sbcore.plan.read import StepPlan
-from sbcore.plan.sampling import sampling_digest, step_seed, steps
-from sbcore.types import BatchPlan, IntArray, LatencyModel, Topology
+from sbcore.plan.sampling import drawn_steps, sampling_digest, step_seed
+from sbcore.types import BatchPlan, IntArray
 
 
 class PlannedSteps:
-    """The plan of a variant; offers what a `PlanFile` does. Sample ids are places in lengths."""
+    """The plan of a variant; offers what a `PlanFile` does. Sample ids are places in lengths.
 
-    def __init__(self, stage: PlanStage, lengths: IntArray, latency: LatencyModel) -> None:
+    ``profile`` is where the latency table was read from: some balancers take its formula.
+    """
+
+    def __init__(
+        self, stage: PlanStage, lengths: IntArray, latency: TableLatencyModel, *, profile: Path
+    ) -> None:
         self.variant, self.num_ranks = stage.variant, stage.num_ranks
         self.barrier, self.block_size = stage.barrier, stage.block_size
-        self._steps = _lay_out(stage, lengths, latency)
+        self._steps = _lay_out(stage, lengths, latency, profile)
 
     @property
     def num_steps(self) -> int:
@@ -48,14 +59,18 @@ class PlannedSteps:
         return self._steps[number]
 
 
-def _lay_out(stage: PlanStage, lengths: IntArray, latency: LatencyModel) -> Sequence[StepPlan]:
+def _lay_out(
+    stage: PlanStage, lengths: IntArray, latency: TableLatencyModel, profile: Path
+) -> list[StepPlan]:
     dense_top_k = -(-int(lengths.max()) // stage.block_size)
     top_k = stage.top_k if stage.attention == "sparse" else dense_top_k
-    cost = KnownLengthsCost(BudgetCost(latency, top_k), lengths)
-    topology = Topology(stage.num_ranks, stage.barrier, stage.max_tokens, stage.max_sequences)
+    measured = BudgetCost(latency, top_k)
+    cost = own_cost(stage.balancer, measured, formula=lambda: read_formula(profile))
+    samples = Samples(np.arange(len(lengths)), lengths)
+    topology = make_topology(stage, samples, latency)
     balancer = load_balancer(stage.balancer.kind)
     plans = []
-    for number, chosen in enumerate(steps(len(lengths), stage.sampling, seed=stage.seed)):
+    for number, chosen in enumerate(drawn_steps(lengths, stage.sampling, seed=stage.seed)):
         seed = step_seed(stage.seed, number)
         batch = balancer(lengths[chosen], topology, cost=cost, seed=seed, config=stage.balancer)
         plans.append(in_order_of_execution(batch, chosen, lengths))

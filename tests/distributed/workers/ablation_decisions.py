@@ -28,7 +28,7 @@ def main() -> None:
     ranks = start_ranks(wanted=NUM_RANKS, device="cpu")
     latency = TableLatencyModel.read(arguments.latency, block_size=config.attention.block_size)
     config = setting.config(config, num_ranks=NUM_RANKS, num_rounds=NUM_ROUNDS)
-    workshop = Workshop(config, ranks, latency)
+    workshop = Workshop(config, ranks, latency, arguments.latency)
     shared = workshop.share_model()
     trainers = {name: workshop.trainer(shared, name, data.lengths) for name in config.variants}
     decisions = {name: [] for name in trainers}

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -96,7 +97,7 @@ def test_plans_are_those_that_the_planner_writes(latency, tmp_path, monkeypatch)
     planner.plan_variant(stage, index=index, latency=tmp_path, out=tmp_path)
     written = PlanFile(tmp_path / "plan.parquet", index=index)
 
-    planned = PlannedSteps(stage, lengths, latency)
+    planned = PlannedSteps(stage, lengths, table, profile=tmp_path)
     for name in ("num_steps", "num_ranks", "barrier", "block_size", "variant", "order_digest"):
         assert getattr(planned, name) == getattr(written, name), name
     for number in range(written.num_steps):
@@ -111,7 +112,8 @@ def test_plans_are_those_that_the_planner_writes(latency, tmp_path, monkeypatch)
 def test_all_variants_see_the_same_global_batches(latency):
     lengths = np.random.default_rng(0).integers(20, 500, 60)
     config = config_of(barrier="micro")
-    plans = [PlannedSteps(plan_stage(config, name), lengths, latency) for name in config.variants]
+    stages = [plan_stage(config, name) for name in config.variants]
+    plans = [PlannedSteps(stage, lengths, latency, profile=Path()) for stage in stages]
     assert plans[0].order_digest == plans[1].order_digest
     assert plans[0].digest != plans[1].digest
     assert all(len(pack) <= 1 for rank in plans[0].step(0).batch.micro_batches for pack in rank)

@@ -104,7 +104,7 @@ def _step(
     counts = [
         torch.bincount(batch.task[kept], minlength=len(TASKS)) for kept in (good, ~batch.is_end)
     ]
-    return float(loss), torch.stack(counts).double()
+    return float(loss.detach()), torch.stack(counts).double()
 
 
 def _optimizers(recipe: Recipe, weights: TwoTypes) -> list[torch.optim.Optimizer]:

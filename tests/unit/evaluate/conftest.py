@@ -111,10 +111,11 @@ def ask(model_dir, tokenizer_dir):
     from rich.progress import Progress
 
     def run(config, task_dirs, out, **changes):
-        usual = {"model_dir": model_dir, "tokenizer_dir": tokenizer_dir, "shard": ALONE}
-        folders = task_dirs if isinstance(task_dirs, list) else [task_dirs]
         progress = Progress(disable=True)
         progress.console.quiet = True
-        return evaluate(config, **(usual | changes), task_dirs=folders, out=out, progress=progress)
+        usual = {"model_dir": model_dir, "tokenizer_dir": tokenizer_dir, "shard": ALONE}
+        words = usual | {"progress": progress} | changes
+        folders = task_dirs if isinstance(task_dirs, list) else [task_dirs]
+        return evaluate(config, **words, task_dirs=folders, out=out)
 
     return run

@@ -1,0 +1,212 @@
+"""The commands: what they leave when all is well, and the one line when it is not."""
+
+import json
+import sys
+
+import pytest
+
+import sbcore.cli
+from sbcore.cli.progress import describe
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs `sb WORDS`; returns exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sb", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            sbcore.cli.main()
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run's configuration, as somebody writes it who only evaluates."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "attention: {block_size: 4, top_k: 2, backend: reference}\n"
+        "topology: {device: cpu}\n"
+        "evaluate:\n"
+        "  tasks: [first, niah, ruler_vt]\n"
+        "  niah: {lengths: [600], depths_percent: [0, 100], num_examples: 1, max_new_tokens: 2}\n"
+        "  ruler: {lengths: [2400], tasks: [ruler_vt], num_examples: 1}\n"
+        "  prompt_style: plain\n"
+        "variants:\n"
+        "  baseline: {max_sequences: 1}\n"
+        "  dense: {attention: dense}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def evaluate(call, config, model_dir, tokenizer_dir, task_dir, tmp_path):
+    def run(*words, model=model_dir, tokenizer=tokenizer_dir, tasks=(task_dir,)):
+        folders = [word for folder in tasks for word in ("--tasks", folder)]
+        usual = ("--model", model, "--tokenizer", tokenizer, "--out", tmp_path / "eval")
+        return call("evaluate", "--config", config, *usual, *folders, *words)
+
+    return run
+
+
+def narrow(config, **changes):
+    """Lets the configuration ask for the folder's own task, with other settings."""
+    text = config.read_text().replace("[first, niah, ruler_vt]", "[first]")
+    extra = "".join(f"  {key}: {value}\n" for key, value in changes.items())
+    config.write_text(text.replace("  prompt_style: plain\n", extra or "  prompt_style: plain\n"))
+
+
+def test_made_tasks_and_others_are_evaluated_together(
+    call, config, evaluate, tokenizer_dir, task_dir, tmp_path
+):
+    made = tmp_path / "made"
+    words = ("make-tasks", "--config", config, "--tokenizer", tokenizer_dir, "--out", made)
+    code, out, _ = call(*words)
+    assert (code, out.split(", in")[0]) == (0, "make-tasks: niah: 1 tasks, ruler: 1 tasks")
+    tasks = (task_dir, made / "niah", made / "ruler")
+    code, out, _ = evaluate("--variant", "dense", tasks=tasks)
+    assert code == 0
+    assert out.startswith("evaluate dense: mean score ")
+    result = json.loads((tmp_path / "eval/result.json").read_text())
+    assert list(result["scores"]) == ["first", "niah_600", "ruler_vt_2400"]
+    assert result["categories"]["ruler_vt_2400"] == "ruler"
+    assert [len(scores) for scores in result["example_scores"].values()] == [5, 2, 1]
+    for name in ("niah.json", "niah.png", "ruler.json", "manifest.json"):
+        assert (tmp_path / "eval" / name).is_file()
+    code, out, _ = call("evaluate", "--score-only", tmp_path / "eval", "--json")
+    assert (code, json.loads(out)["scores"]) == (0, result["scores"])
+
+
+def test_sets_that_are_no_longer_asked_for_are_removed(call, config, tokenizer_dir, tmp_path):
+    words = ("make-tasks", "--config", config, "--tokenizer", tokenizer_dir, "--out", tmp_path)
+    call(*words)
+    config.write_text(config.read_text().replace("  ruler: {", "  #"))
+    call(*words)
+    assert (tmp_path / "niah").is_dir()
+    assert not (tmp_path / "ruler").exists()
+
+
+def test_budget_curve(call, config, model_dir, tokenizer_dir, task_dir, tmp_path):
+    narrow(config, curve_top_k="[1]")
+    folders = ("--model", model_dir, "--tokenizer", tokenizer_dir, "--tasks", task_dir)
+    code, out, _ = call("budget-curve", "--config", config, *folders, "--out", tmp_path / "curve")
+    assert code == 0
+    assert out.startswith("budget-curve baseline: mean score by top_k: 1: ")
+    for name in ("budget_curve.json", "budget_curve.csv", "budget_curve.png", "manifest.json"):
+        assert (tmp_path / "curve" / name).is_file()
+
+
+def test_progress_counts_examples_of_all_tasks(ask, make_config, task_dir, tmp_path):
+    from rich.progress import Progress
+
+    bars = Progress(disable=True)
+    bars.console.quiet = True
+    ask(make_config(), task_dir, tmp_path / "out", progress=bars)
+    (bar,) = bars.tasks
+    assert describe(bar).startswith("evaluate second: 100 %, 8 of 8")
+    again = Progress(disable=True)
+    again.console.quiet = True
+    ask(make_config(), task_dir, tmp_path / "out", progress=again)
+    assert again.tasks[0].completed == 8  # nothing was left to do
+
+
+def test_missing_task_file(evaluate, config, task_dir):
+    narrow(config)
+    (task_dir / "first.jsonl").unlink()
+    assert evaluate()[::2] == (
+        2,
+        f"{task_dir}: first: no first.jsonl or first.jsonl.gz in it or in its data/. "
+        "add the file, or take the task out of evaluate.tasks.\n",
+    )
+
+
+def test_wrong_fields(evaluate, config, task_dir):
+    narrow(config)
+    row = json.loads((task_dir / "first.jsonl").read_text().splitlines()[0])
+    broken = {"answers": []}, {"input": 3}
+    lines = [json.dumps(row), *(json.dumps(row | change) for change in broken)]
+    (task_dir / "first.jsonl").write_text("\n".join(lines))
+    needs = "a row needs input, context, answers, all_classes, length."
+    assert evaluate()[::2] == (
+        2,
+        f"{task_dir}/first.jsonl:2: answers = []: list should have at least 1 item after "
+        f"validation, not 0. {needs}\n",
+    )
+    (task_dir / "first.jsonl").write_text("\n".join([lines[0], "", lines[2]]))
+    assert evaluate()[2] == (
+        f"{task_dir}/first.jsonl:3: input = 3: input should be a valid string. {needs}\n"
+    )
+
+
+def test_a_field_that_only_the_template_names(evaluate, config, task_dir):
+    narrow(config)
+    tasks = task_dir / "tasks.json"
+    tasks.write_text(tasks.read_text().replace("{context}{input}", "{text}"))
+    assert evaluate()[::2] == (
+        2,
+        f"{task_dir}/first.jsonl: row 1: template: KeyError: 'text'. "
+        "name only fields of the row in braces.\n",
+    )
+
+
+def test_unknown_task(evaluate, config, task_dir):
+    config.write_text(config.read_text().replace("[first, niah, ruler_vt]", "[frist]"))
+    code, _, error = evaluate()
+    assert code == 2
+    assert error.startswith(f"{task_dir}: task = 'frist': unknown. Did you mean 'first'? Available")
+
+
+def test_a_group_that_is_not_there(evaluate, config, task_dir):
+    config.write_text(config.read_text().replace("[first, niah, ruler_vt]", "[longbench]"))
+    assert evaluate()[::2] == (
+        2,
+        f"evaluate.tasks: longbench: none of its tasks is in {task_dir}. "
+        "give the folder of the benchmark's data.\n",
+    )
+
+
+def test_model_without_chat_template(evaluate, config, task_dir, tokenizer, tmp_path):
+    narrow(config, prompt_style="chat")
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "base")
+    tasks = json.loads((task_dir / "tasks.json").read_text())
+    tasks["first"]["chat"] = True
+    (task_dir / "tasks.json").write_text(json.dumps(tasks))
+    assert evaluate(tokenizer=tmp_path / "base")[::2] == (
+        2,
+        f"{tmp_path}/base: the tokenizer has no chat template. add chat_template.jinja to the "
+        "directory, or set evaluate.prompt_style to plain, as base models are asked.\n",
+    )
+
+
+def test_fewer_predictions_than_examples(call, tmp_path):
+    row = {"pred": "a", "answers": ["a"], "all_classes": None, "length": 1}
+    (tmp_path / "qasper.jsonl").write_text(json.dumps(row) + "\n")
+    code, out, error = call("evaluate", "--score-only", tmp_path)
+    assert (code, error) == (0, "note: qasper: 1 rows, the task has 200: partial.\n")
+    assert "1/200" in out
+
+
+def test_variant_that_is_none(evaluate):
+    code, _, error = evaluate("--variant", "dens")
+    assert (code, error) == (
+        2,
+        "--variant = 'dens': unknown. Did you mean 'dense'? Available: baseline, dense.\n",
+    )
+
+
+def test_options_that_are_missing(call, config):
+    words = ("evaluate", "--config", config, "--model", "m", "--out", "o")
+    assert call(*words)[::2] == (2, "--tasks: missing. give it, or use --score-only FOLDER.\n")
+
+
+def test_nothing_to_make(call, tokenizer_dir, tmp_path):
+    (tmp_path / "none.yaml").write_text("run: mine\n")
+    words = ("--config", tmp_path / "none.yaml", "--tokenizer", tokenizer_dir, "--out", tmp_path)
+    assert call("make-tasks", *words)[::2] == (
+        2,
+        "evaluate: niah, ruler, ruler_files and longbench_v2 are not set: nothing to make. "
+        "write evaluate.niah: {} for a grid of defaults.\n",
+    )

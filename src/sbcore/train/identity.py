@@ -20,6 +20,7 @@ FREE_KEYS = {
         "fused_layers",
         "compile_layers",
         "layers_per_shard",
+        "keep_gathered",
         "checkpoint_every_steps",
         "keep_checkpoints",
         "warmup_steps_unmeasured",

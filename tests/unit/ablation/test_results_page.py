@@ -1,5 +1,6 @@
 """docs/results/ablation.py: the table and the figure of committed comparisons."""
 
+import csv
 import dataclasses
 
 import pytest
@@ -96,8 +97,9 @@ def test_missing_columns_are_refused(script, measured, monkeypatch):
     assert not measured.with_suffix(".md").exists()
 
 
-def test_simulated_rows_are_not_taken_for_measured_ones(script, repository, monkeypatch):
-    path = repository / "docs/results/ablation-dp8-predicted.csv"
+@pytest.mark.parametrize("name", ["dp8", "paper"])
+def test_simulated_rows_are_not_taken_for_measured_ones(script, repository, monkeypatch, name):
+    path = repository / f"docs/results/ablation-{name}-predicted.csv"
     assert not set(COLUMNS) <= set(path.read_text().splitlines()[0].split(","))
     monkeypatch.setattr("sys.argv", ["ablation.py", str(path)])
     with pytest.raises(SystemExit, match="no column"):
@@ -109,3 +111,16 @@ def test_a_table_without_its_steps_is_refused(script, measured):
     (measured.parent / TABLE).replace(measured)
     with pytest.raises(SparseBalanceError, match="run_id = run-b: not in both"):
         script.read_comparison(measured)
+
+
+def test_what_is_predicted_holds_every_machine_and_variant(script, repository):
+    import ablation_predicted
+
+    for name, machines in ablation_predicted.FILES.items():
+        with (repository / "docs/results" / name).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        by_latency = {row["latency"] for row in rows}
+        assert len(rows) == len(by_latency) * len(machines) * len(ablation_predicted.VARIANTS)
+        assert all("simulated_" in key for key in list(rows[0])[7:-1])
+        baselines = [row for row in rows if row["variant"] == "baseline"]
+        assert {row["simulated_speedup"] for row in baselines} == {"1.0"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbcore.tune.clamp import ALIGNMENT, ClampLimits, clamp_bounds
+from sbcore.tune.clamp import ALIGNMENT, ClampLimits, clamp_range
 from sbkernels.moba.triton import clamp
 from sbkernels.moba.triton.clamp import account_words, clamp_budgets, padded_sequences
 
@@ -83,10 +83,13 @@ def test_the_range_is_that_of_the_host(p, device):
     curves = concave_curves(1, 20, seed=3)
     curves[0, 7, 2] = np.nan
     limits = ClampLimits(p=p, floor=FLOOR, cap=CAP)
-    low, high = clamp_bounds(curves, LADDER, top_k=int(LADDER[BASE_RUNG]), limits=limits)
-    for target, bound in ((0, low), (99, high)):
+    ranges = [
+        clamp_range(curve, LADDER.tolist(), base_rung=BASE_RUNG, limits=limits)
+        for curve in curves[0].tolist()
+    ]
+    for target, bound in ((0, 0), (99, 1)):
         budgets, _ = run(curves, np.full((1, 20), target), p=p, device=device)
-        np.testing.assert_array_equal(budgets, bound)
+        assert budgets[0].tolist() == [limit[bound] for limit in ranges]
     assert ALIGNMENT == clamp.ALIGNMENT
 
 

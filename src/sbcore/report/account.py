@@ -41,10 +41,8 @@ def _rows(variant: str, training: Training) -> Iterator[AccountRow]:
         "optimizer": float(steps.optimizer_ms[at].mean()),
         "checkpoint": float(steps.checkpoint_ms[at].mean()),
     }
-    ranks = range(len(compute))
-    if len(compute) > _MOST_RANKS:
-        ranks = (int(np.argmax(compute)), int(np.argmin(compute)))
-    for i, rank in enumerate(ranks):
+    ends = (int(np.argmax(compute)), int(np.argmin(compute)))
+    for i, rank in enumerate(ends if len(compute) > _MOST_RANKS else range(len(compute))):
         parts = {"compute": float(compute[rank]), "waiting": float(waiting[rank])} | shared
         rest = step_ms - sum(parts.values())
         yield AccountRow(variant, rank, i == 0, parts | {"rest": rest}, step_ms)

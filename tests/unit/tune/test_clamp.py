@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbcore.attention.call import AttentionCall
-from sbcore.tune.clamp import ClampLimits, TargetBudgets
+from sbcore.tune.clamp import ClampLimits, TargetBudgets, clamp_range
+from sbcore.tune.coverage import budget_bounds
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.ledger import collect
 from sbkernels import coverage_curve
@@ -57,6 +58,18 @@ def test_what_a_layer_cannot_cut_is_carried_to_the_next():
     loose.top_k(0, *query_and_key(), call_of(loose))
     loose.limits = limits_of(0.9)
     assert loose.top_k(1, *query_and_key(), call_of(loose))[0] == 1
+
+
+@given(rates=st.lists(st.floats(0.01, 2.0), min_size=1, max_size=5), p=st.floats(0.02, 0.5))
+def test_a_layer_has_the_range_that_the_step_controller_reckons_with(rates, p):
+    curves = np.array([1 - np.exp(-rate * LADDER) for rate in rates])
+    curves /= curves[:, -1:]
+    low, high = budget_bounds(curves, LADDER, top_k=4, p=p)
+    base, rungs = int(np.searchsorted(LADDER, 4)), LADDER.tolist()
+    for n, curve in enumerate(curves.tolist()):
+        limits = limits_of(p, floor=2, cap=20)
+        wanted = tuple(np.clip([low[n], high[n]], 2, 20).tolist())
+        assert clamp_range(curve, rungs, base_rung=base, limits=limits) == wanted
 
 
 @given(

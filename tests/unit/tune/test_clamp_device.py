@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sbcore.attention import ATTENTION_NAME, AttentionCall, register_attention
-from sbcore.tune.clamp import ClampLimits, TargetBudgets, clamp_bounds
+from sbcore.tune.clamp import ClampLimits, TargetBudgets, clamp_range
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.ledger import collect
 
@@ -76,14 +76,18 @@ def test_the_account_is_what_the_host_would_have_decided(packed, registered):
     pending, budgets = train_two_layers(packed)
     (part,) = pending.result()
     assert part.top_k_target.tolist() == TARGETS
-    curves = part.curves.astype(np.float32)
-    low, high = clamp_bounds(curves, LADDER, top_k=TOP_K, limits=LIMITS)
+    base, rungs = int(np.searchsorted(LADDER, TOP_K)), LADDER.tolist()
     carry = np.zeros(3, dtype=int)
     for layer in range(2):
         wanted = part.top_k_target[layer] - carry
-        np.testing.assert_array_equal(part.top_k[layer], np.clip(wanted, low[layer], high[layer]))
+        ranges = [
+            clamp_range(curve, rungs, base_rung=base, limits=LIMITS)
+            for curve in part.curves[layer].tolist()
+        ]
+        low, high = np.array(ranges).T
+        np.testing.assert_array_equal(part.top_k[layer], np.clip(wanted, low, high))
         carry = part.top_k[layer] - wanted
     torch.cuda.synchronize()
     used, measured = budgets.views(budgets.account)
     np.testing.assert_array_equal(part.top_k, used.cpu().numpy())
-    np.testing.assert_array_equal(curves, measured.cpu().numpy())
+    np.testing.assert_array_equal(part.curves, measured.cpu().double().numpy())

@@ -3,6 +3,8 @@
 Shapes: L tokens, H query heads, G key heads, D head dim, W ranks kept.
 """
 
+from typing import Any
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
@@ -40,7 +42,25 @@ def _attend_causal(
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    return out[0].transpose(0, 1)
+    return _DenseGradient.apply(out.squeeze(0).transpose(0, 1))
+
+
+class _DenseGradient(torch.autograd.Function):
+    """Passes values on; the gradient arrives contiguous [L, H, D].
+
+    The library keeps cuDNN's backward plan by the layouts of q, k and v, not by that of the
+    output's gradient, which the plan bakes in (torch 2.11): a gradient of another layout than the
+    first one's was read wrongly, and all of dq, dk, dv came out wrong without a word. So every
+    call of ours has the layout that models have too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor) -> torch.Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad.contiguous()
 
 
 def attend_dense_masked(

@@ -17,6 +17,9 @@ from sbcore.plan.workload import Workload
 Search = Callable[[Workload, Layout], Layout]
 """Returns a layout that is no slower."""
 
+Start = tuple[float, Layout]
+"""A layout and what it costs."""
+
 _SHAKES = 3
 """Random moves or swaps before each restart: fewer fall back, more lose what was found."""
 _MOST_WORK = 2048
@@ -26,7 +29,7 @@ _MOST_WORK = 2048
 
 def restarted(
     workload: Workload,
-    starts: Sequence[Layout],
+    starts: Sequence[Start],
     search: Search,
     *,
     restarts: int,
@@ -37,16 +40,15 @@ def restarted(
 
     Stops at a cost of `enough`. Every start and every shaken layout is a restart.
     """
-    first, *others = sorted(starts, key=lambda layout: layout_cost(workload, layout))
-    best, cost = first, layout_cost(workload, first)
-    if (now := layout_cost(workload, found := search(workload, first))) < cost:
+    (cost, best), *others = sorted(starts, key=lambda start: start[0])
+    if (now := layout_cost(workload, found := search(workload, best))) < cost:
         best, cost = found, now
     rng = np.random.default_rng(seed)
     work = workload.num_sequences * workload.topology.num_stages**2
     for number in range(min(restarts, _MOST_WORK // work)):
         if cost <= enough:
             break
-        again = others[number] if number < len(others) else shaken(workload, best, rng)
+        again = others[number][1] if number < len(others) else shaken(workload, best, rng)
         found = search(workload, again)
         if (now := layout_cost(workload, found)) < cost:
             best, cost = found, now

@@ -17,7 +17,7 @@ from sbcore.plan.layout import counts_above, layout_cost, to_plan, with_fewest
 from sbcore.plan.local_search import improve
 from sbcore.plan.pipeline_search import improve_pipeline
 from sbcore.plan.placement import Layout, by_levels, onto_ranks, tightly
-from sbcore.plan.restarts import restarted
+from sbcore.plan.restarts import Start, restarted
 from sbcore.plan.workload import Workload, make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, IntArray, Topology
 
@@ -38,10 +38,10 @@ def plan(
     """Returns a plan even in predicted latency under the topology's barrier."""
     workload = make_workload(lengths, topology, cost)
     enough = lower_bound(workload) * (1.0 + _NEAR_ENOUGH)
-    tried: list[Layout] = []
+    tried: list[Start] = []
     for layout in _greedy_layouts(workload, seed):
-        tried.append(layout)
-        if layout_cost(workload, layout) <= enough:
+        tried.append((layout_cost(workload, layout), layout))
+        if tried[-1][0] <= enough:
             return to_plan(layout)
     rounds = config.local_search_rounds
     alone = topology.num_stages > 1 and topology.barrier is not Barrier.MICRO

@@ -74,9 +74,20 @@ def train_base(recipe: Recipe, folder: Path, out: Path, *, seed: int, device: to
             share = [f"{name} {100 * a / b:.0f}" for name, a, b in zip(TASKS, *right, strict=True)]
             line = f"base {seed}: step {step + 1}  loss {loss:.3f}  right, %: {', '.join(share)}"
             sys.stderr.write(line + "\n")
+    _check(recipe, 100 * right[0] / right[1], seed=seed)
     model.float().load_state_dict(weights.state_dict(), strict=False)  # the head is the embedding
     model.save_pretrained(out)
     load_tokenizer(folder / "demo" / "tokenizer").save_pretrained(out)
+
+
+def _check(recipe: Recipe, right_pct: torch.Tensor, *, seed: int) -> None:
+    """Ends the program where the start has not learned what variants are to be compared by."""
+    for name, value in zip(TASKS, right_pct.tolist(), strict=True):
+        if name in ("recall", "needle") and value < recipe.base_least_right:
+            raise SystemExit(
+                f"base {seed}: {name} {value:.0f} % right: below {recipe.base_least_right:g}. "
+                "raise base_steps or change the base rates in recipe.json"
+            )
 
 
 def _step(

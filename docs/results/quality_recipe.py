@@ -38,8 +38,8 @@ class Recipe:
     median_tokens: int = 700
     sigma: float = 1.0
     max_tokens: int = 8192
-    global_batch: int = 64
-    num_epochs: int = 2
+    global_batch: int = 16
+    num_epochs: int = 1
     learning_rate: float = 5e-4
     num_ranks: int = 4
     micro_batch_tokens: int = 16_384
@@ -47,6 +47,9 @@ class Recipe:
     base_tokens_per_step: int = 16_384
     base_muon_rate: float = 2e-3
     base_adam_rate: float = 2e-3
+    base_least_right: float = (
+        80.0  # %, of recall and needle at the end, or nothing is worth going on
+    )
     eval_lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)
     num_eval_samples: int = 240  # of each task, over all lengths
 
@@ -135,11 +138,10 @@ def small() -> Recipe:
         num_samples=64,
         median_tokens=100,
         max_tokens=512,
-        global_batch=16,
-        num_epochs=1,
         micro_batch_tokens=512,
         base_steps=12,
         base_tokens_per_step=2048,
+        base_least_right=0.0,
         eval_lengths=(128, 256),
         num_eval_samples=8,
     )

@@ -2,7 +2,8 @@
 
 torchrun --standalone --nproc-per-node 2 docs/results/host_floor.py Qwen2.5-0.5B 2048 16384
 prints a csv: a row for each way and length, milliseconds of wall time of a micro-batch forward and
-backward among several in a row, and the loss, which must not depend on the way.
+backward among several in a row, and the loss, which must not depend on the way. Words that are no
+numbers choose among the ways by what their names hold.
 """
 
 import csv
@@ -28,45 +29,41 @@ from sbcore.train.step import Work, run_micro_batches
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
 
-PLAIN = {"fused_layers": "off", "activation_checkpointing": "full"}
+FEW = {"layers_per_shard": 12, "keep_gathered": True}
 WAYS = {
-    "library layers, recomputed": PLAIN,
-    "library layers": {"fused_layers": "off"},
-    "fused layers": {},
-    "fused layers, recomputed": {"activation_checkpointing": "full"},
-    "fused layers, recomputed but attention": {"activation_checkpointing": "selective"},
-    "fused layers, 4 a collective": {"layers_per_shard": 4},
-    "fused layers, 12 a collective": {"layers_per_shard": 12},
-    "compiled layers, 4 a collective": {
-        "fused_layers": "off",
-        "compile_layers": True,
-        "layers_per_shard": 4,
-    },
+    "recomputed": {"activation_checkpointing": "full"},
+    "plain": {},
+    "kept gathered": {"keep_gathered": True},
+    "12 layers a collective, kept gathered": FEW,
+    "compiled, 12 layers a collective, kept gathered": {"compile_layers": True, **FEW},
+    # Last: liger changes the library's modules for the rest of the process.
+    "fused layers, 12 layers a collective, kept gathered": {"fused_layers": True, **FEW},
 }
-NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 2, 5, 1192
+NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 1, 3, 1192
 
 
 def main() -> None:
     """Prints the csv on rank 0."""
-    shape, *lengths = sys.argv[1:]
+    shape, *words = sys.argv[1:]
+    lengths = [int(word) for word in words if word.isdigit()]
+    parts = [word for word in words if not word.isdigit()]
+    ways = {w: WAYS[w] for w in WAYS if not parts or any(part in w for part in parts)}
     ranks = start_ranks(wanted=int(os.environ["WORLD_SIZE"]), device="auto")
     rows = csv.writer(sys.stdout)
     rank0 = ranks.rank == 0
     if rank0:
-        head = ("device", "shape", "way", "attention", "tokens", "p20_ms", "ms", "p80_ms", "loss")
+        head = ("device", "shape", "way", "num_ranks", "tokens", "p20_ms", "ms", "p80_ms", "loss")
         rows.writerow(head)
-    for way, train in WAYS.items():
+    for way, train in ways.items():
         made = _model(ranks, shape, TrainConfig.model_validate(train))
         clock = make_clock(made.module, ranks.device)
-        for dense in (False, True):
-            for tokens in map(int, lengths):
-                times, loss = _measure(made, clock, ranks, tokens, dense=dense)
-                p20, median, p80 = np.percentile(times, [20, 50, 80]).round(1)
-                kind = "dense" if dense else "sparse"
-                facts = (device_name(ranks.device), shape, way, kind, tokens)
-                if rank0:
-                    rows.writerow((*facts, p20, median, p80, f"{loss:.4f}"))
-                    sys.stdout.flush()
+        for tokens in lengths:
+            times, loss = _measure(made, clock, ranks, tokens)
+            p20, median, p80 = np.percentile(times, [20, 50, 80]).round(1)
+            facts = (device_name(ranks.device), shape, way, ranks.world_size, tokens)
+            if rank0:
+                rows.writerow((*facts, p20, median, p80, f"{loss:.4f}"))
+                sys.stdout.flush()
         del made, clock
         gc.collect()
     dist.destroy_process_group()
@@ -87,11 +84,11 @@ def _model(ranks: Ranks, shape: str, train: TrainConfig) -> TrainableModel:
     )
 
 
-def _measure(made: TrainableModel, clock, ranks: Ranks, tokens: int, *, dense: bool):  # noqa: ANN001, ANN202
+def _measure(made: TrainableModel, clock, ranks: Ranks, tokens: int):  # noqa: ANN001, ANN202
     batches = [_batch(tokens, ranks.device) for _ in range(NUM_MICRO_BATCHES)]
     times, loss = [], torch.zeros(())
     for _ in range(NUM_WARMUP + NUM_MEASURED):
-        budgets = [_budgets(made, batch, dense=dense) for batch in batches]
+        budgets = [_budgets(made, batch) for batch in batches]
         dist.barrier()
         started = time.perf_counter()
         clock.start()
@@ -125,7 +122,7 @@ def _batch(tokens: int, device: torch.device) -> PackedBatch:
     )
 
 
-def _budgets(made: TrainableModel, batch: PackedBatch, *, dense: bool) -> TargetBudgets:
+def _budgets(made: TrainableModel, batch: PackedBatch) -> TargetBudgets:
     ladder = (1, 32, 512)
     layers = made.module.config.num_hidden_layers
     device = batch.input_ids.device
@@ -137,7 +134,7 @@ def _budgets(made: TrainableModel, batch: PackedBatch, *, dense: bool) -> Target
         32,
         limits=None,
         measure=False,
-        dense=dense,
+        dense=False,
     )
 
 

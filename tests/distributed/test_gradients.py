@@ -13,7 +13,7 @@ def report(torchrun, workers, tmp_path_factory):
 
 
 def test_any_plan_barrier_and_recomputation_gives_the_same_gradient(report):
-    assert len(report) == 30
+    assert len(report) == 36
     for case, facts in report.items():
         assert facts["error"] < 1e-5, (case, facts)
 

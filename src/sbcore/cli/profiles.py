@@ -60,7 +60,7 @@ def profile_latency(
     out: Out,
     tracking: TrackingFile = None,
 ) -> None:
-    """Measure the model on this device by length and top_k, and whole micro-batches by all ranks."""
+    """Measure the model by length and top_k here, and whole micro-batches on all ranks."""
     from sbcore.config.load import load_stage
     from sbcore.config.stages import ProfileLatencyStage
 

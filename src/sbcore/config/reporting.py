@@ -8,6 +8,9 @@ from sbcore.config.section import Section
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
+MADE_SETS = ("niah", "ruler", "ruler_files", "longbench_v2")
+"""Keys of sets of evaluation tasks, each a folder of its own."""
+
 
 class NiahConfig(Section):
     """A grid of one hidden fact: lengths times depths."""
@@ -74,6 +77,11 @@ class EvaluateConfig(Section):
     """Most examples per task."""
     curve_top_k: list[PositiveInt] = []
     """Budgets of `sb budget-curve`, blocks; empty = 1, 2, 4, ... up to the longest prompt."""
+
+    @property
+    def made_sets(self) -> list[str]:
+        """Sets of tasks that are made for the run's tokenizer, or taken over: their keys here."""
+        return [key for key in MADE_SETS if getattr(self, key)]
 
 
 def _yaml_switch(value: object) -> object:

@@ -58,9 +58,11 @@ class ProfileLatencyStage(Section):
     threads: int
     activation_checkpointing: Literal["none", "full", "selective"]
     recompute_above_tokens: int
-    fused_layers: Literal["auto", "liger", "off"]
+    fused_loss: Literal["auto", "liger", "chunked"]
+    fused_layers: bool
     compile_layers: bool
     layers_per_shard: int
+    keep_gathered: bool
 
     def recomputes(self, num_tokens: int) -> bool:
         """Returns whether a micro-batch of so many tokens is recomputed."""
@@ -151,9 +153,11 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
             threads=config.train.threads_per_rank,
             activation_checkpointing=config.train.activation_checkpointing,
             recompute_above_tokens=config.train.recompute_above_tokens,
+            fused_loss=config.train.fused_loss,
             fused_layers=config.train.fused_layers,
             compile_layers=config.train.compile_layers,
             layers_per_shard=config.train.layers_per_shard,
+            keep_gathered=config.train.keep_gathered,
         ),
     )
     yield "tasks", make_tasks_stage(config)

@@ -78,13 +78,19 @@ class TrainConfig(Section):
     recompute_above_tokens: NonNegativeInt = 0
     """Micro-batches of no more tokens keep their activations: recomputing short ones costs host
     time and saves no memory that is short."""
-    fused_layers: Literal["auto", "liger", "off"] = "auto"
-    """Norms, rotary embedding, feed-forward and loss by liger's kernels; auto where there is a GPU
-    and liger-kernel is installed. Which it was stands in summary.json."""
+    fused_loss: Literal["auto", "liger", "chunked"] = "auto"
+    """The head and its loss: by liger's kernel, or in chunks that the backward pass computes again;
+    auto is liger where there is a GPU and liger-kernel is installed. summary.json says which."""
+    fused_layers: bool = False
+    """Norms, rotary embedding and feed-forward by liger's kernels. They save memory traffic but
+    cost more host time than the library's own (docs/results/host-floor.csv)."""
     compile_layers: bool = False
     """Compile each layer around its attention (torch.compile, dynamic shapes)."""
     layers_per_shard: PositiveInt = 1
-    """Layers whose weights travel in one collective: more cost less host time, fewer less memory."""
+    """Layers whose weights travel in one collective: more cost less host time but more memory."""
+    keep_gathered: bool = False
+    """Weights stay gathered between a micro-batch's forward and backward: half the collectives, and
+    memory for all weights in the compute type. Under barrier step they always do."""
     checkpoint_every_steps: NonNegativeInt = 0
     """Steps between checkpoints; 0 = only at the end."""
     keep_checkpoints: PositiveInt = 2

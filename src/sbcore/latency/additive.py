@@ -15,6 +15,8 @@ class AdditiveLatency(ABC):
 
     num_layers: int
     ms_per_token: float
+    floor_ms: float
+    constant_ms: float
 
     @abstractmethod
     def attention_ms(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
@@ -31,3 +33,12 @@ class AdditiveLatency(ABC):
         layers = attention.sum(axis=0) if attention.ndim == 2 else attention * self.num_layers
         total: FloatArray = layers + self.linear_ms(lengths)
         return total
+
+    @property
+    def update_ms(self) -> float:
+        """What the optimizer's update adds to a step; 0 where it was not measured."""
+        return 0.0
+
+    def work_share(self, num_tokens: IntArray) -> FloatArray:
+        """Returns the factor on a micro-batch's work, from its packed tokens: 1, all alike."""
+        return np.ones(np.shape(num_tokens))

@@ -45,6 +45,13 @@ class TableLatencyModel(AdditiveLatency):
     """Work of a micro-batch in the other setting of recomputation, over that as priced."""
     memory: Memory | None
     """None where memory was not measured."""
+    optimizer_ms: float
+    """One update of all weights."""
+
+    @property
+    def update_ms(self) -> float:
+        """What the optimizer's update adds to a step."""
+        return self.optimizer_ms
 
     @staticmethod
     def read(profile: Path, *, block_size: int, device: str | None = None) -> "TableLatencyModel":
@@ -126,17 +133,23 @@ def fit_table(
         device_type=device_type,
     )
     memory = fit_memory(points, recompute_above=recompute_above)
-    return _made(parts, whole, memory, recompute_above=recompute_above)
+    update_ms = next((p.median_ms for p in points if p.part == "optimizer"), 0.0)
+    return _made(parts, whole, memory, recompute_above=recompute_above, update_ms=update_ms)
 
 
 def parts_model(parts: Parts) -> TableLatencyModel:
     """Returns the model that knows the parts alone, as they were measured."""
     alone = Whole(0.0, parts.constant_ms, scale=1.0, other_share=1.0)
-    return _made(parts, alone, None, recompute_above=None)
+    return _made(parts, alone, None, recompute_above=None, update_ms=0.0)
 
 
 def _made(
-    parts: Parts, whole: Whole, memory: Memory | None, *, recompute_above: int | None
+    parts: Parts,
+    whole: Whole,
+    memory: Memory | None,
+    *,
+    recompute_above: int | None,
+    update_ms: float,
 ) -> TableLatencyModel:
     return TableLatencyModel(
         surface=parts.surface,
@@ -150,6 +163,7 @@ def _made(
         recompute_above=recompute_above,
         other_share=whole.other_share,
         memory=memory,
+        optimizer_ms=update_ms,
     )
 
 

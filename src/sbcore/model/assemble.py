@@ -13,9 +13,9 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.model.build import fill_model, start_model
-from sbcore.model.fuse import Layers, choose_layers, fuse_layers
+from sbcore.model.fuse import check_liger, choose_loss, fuse_layers
 from sbcore.model.layers import decoder_layers
-from sbcore.model.loss import give_loss
+from sbcore.model.loss import Fusion, give_loss
 from sbcore.model.recompute import Recompute
 from sbcore.model.shard import shard_model
 from sbcore.types import Barrier
@@ -32,7 +32,7 @@ class TrainableModel:
 
     module: nn.Module
     recompute: Recompute
-    layers: Layers  # whose implementation runs
+    loss: Fusion  # whose implementation runs
 
 
 def assemble(
@@ -53,7 +53,8 @@ def assemble(
     Raises:
         SparseBalanceError: The weights do not fit the model, or a library asked for is missing.
     """
-    device = torch.device(mesh.device_type, _index(mesh))
+    on_gpu = mesh.device_type == "cuda"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     empty = start_model(architecture, model)
     made = _prepare(empty, train, device)
     shard_model(
@@ -63,6 +64,7 @@ def assemble(
         barrier=barrier,
         dtype=_DTYPES[model.dtype],
         layers_per_shard=train.layers_per_shard,
+        keep_gathered=train.keep_gathered,
     )
     fill_model(empty, weights, device=device, seed=seed)
     empty.train()
@@ -71,17 +73,14 @@ def assemble(
 
 def _prepare(model: "PreTrainedModel", train: TrainConfig, device: torch.device) -> TrainableModel:
     """Chooses how the layers run; all of it before they are sharded."""
-    layers, runs = decoder_layers(model), choose_layers(train.fused_layers, device)
-    if runs == "liger":
+    layers, loss = decoder_layers(model), choose_loss(train.fused_loss, device)
+    if train.fused_layers:
+        check_liger("train.fused_layers = true", device)
         fuse_layers(model)
     if train.compile_layers:
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
     mode = train.activation_checkpointing
     recompute = Recompute(layers, mode, above_tokens=train.recompute_above_tokens)
-    give_loss(model, "liger" if runs == "liger" else "chunked")
-    return TrainableModel(model, recompute, runs)
-
-
-def _index(mesh: DeviceMesh) -> int | None:
-    return torch.cuda.current_device() if mesh.device_type == "cuda" else None
+    give_loss(model, loss)
+    return TrainableModel(model, recompute, loss)

@@ -17,7 +17,8 @@ from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.model.files import base_folder
 from sbcore.model.initialise import random_adapters, random_weights
-from sbcore.model.lora import add_lora
+from sbcore.model.layers import adapter_weights
+from sbcore.model.lora import add_lora, seed_dropout
 from sbcore.model.memory import materialise
 from sbcore.model.stream import stream_weights
 
@@ -113,13 +114,18 @@ def start_model(architecture: "PretrainedConfig", config: ModelConfig) -> "PreTr
 def fill_model(
     model: "PreTrainedModel", folder: Path | None, *, device: torch.device, seed: int
 ) -> None:
-    """Gives the model its memory and its weights: the directory's, or random ones of the seed."""
+    """Gives the model its memory and its weights: the directory's, or random ones of the seed.
+
+    With adapters, which have dropout, torch's generators are seeded for this rank.
+    """
     materialise(model, device)
     if folder is None:
         random_weights(model, seed=seed)
     else:
         stream_weights(model, folder)
-    random_adapters(model, seed=seed)
+    if adapter_weights(model):
+        random_adapters(model, seed=seed)
+        seed_dropout(seed)
 
 
 def empty_model(config: "PretrainedConfig", *, dtype: torch.dtype) -> "PreTrainedModel":

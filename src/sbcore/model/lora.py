@@ -1,9 +1,11 @@
 """LoRA by peft: adapters inside the model's own linear layers, which keep their names."""
 
+import hashlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from sbcore.config.lora import LoraConfig
 from sbcore.errors import SparseBalanceError
@@ -59,3 +61,13 @@ def merge(
 ) -> torch.Tensor:
     """Returns weight + scaling * b a in float32: [out, in], [rank, in], [out, rank]."""
     return weight.float() + scaling * (b.float() @ a.float())
+
+
+def seed_dropout(seed: int) -> None:
+    """Seeds torch's generators, from which dropout draws, for this rank: each drops on its own.
+
+    Checkpoints keep their state from then on.
+    """
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    digest = hashlib.sha256(f"dropout {seed} {rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8]) >> 1)

@@ -16,8 +16,8 @@ from sbcore.attention.call import AttentionCall
 
 Fusion = Literal["liger", "chunked"]
 
-_CHUNK_LOGITS = 2**25
-"""Logits of one chunk: 128 MiB in float32."""
+_CHUNK_LOGITS = 2**27
+"""Logits of one chunk: 512 MiB in float32."""
 
 
 def give_loss(model: nn.Module, fusion: Fusion) -> None:

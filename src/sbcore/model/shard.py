@@ -22,6 +22,7 @@ def shard_model(
     barrier: Barrier,
     dtype: torch.dtype,
     layers_per_shard: int,
+    keep_gathered: bool,
 ) -> nn.Module:
     """Returns the model sharded over the mesh, so many layers in one collective.
 
@@ -43,7 +44,7 @@ def shard_model(
             part if len(part) > 1 else part[0],
             mesh=mesh,
             mp_policy=policy,
-            reshard_after_forward=barrier is Barrier.MICRO,
+            reshard_after_forward=barrier is Barrier.MICRO and not keep_gathered,
         )
     for module in model.modules():
         if isinstance(module, FSDPModule):

@@ -6,6 +6,7 @@ This file only orders things; what a step is stands in `loop`.
 import os
 import sys
 import time
+from contextlib import closing
 
 import torch
 import torch.distributed as dist
@@ -20,12 +21,15 @@ from sbcore.tracking import stage_tracker
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.faults import NonFiniteCount
 from sbcore.train.files import RunFiles
-from sbcore.train.finish import closing_line, save_model, summarise
+from sbcore.train.finish import save_model
 from sbcore.train.identity import run_identity
 from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_inputs
+from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.rehearsal import rehearse
 from sbcore.train.run import TrainingRun
 from sbcore.train.setup import make_trainer
 from sbcore.train.sharding import Ranks, start_ranks
+from sbcore.train.summary import closing_line, summarise
 from sbcore.tune.watch import CurveWatch
 
 
@@ -38,7 +42,7 @@ def main() -> None:
         ranks = start_ranks(wanted=stage.topology.num_ranks, device=stage.topology.device)
         _run(stage, ranks, arguments)
     except SparseBalanceError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, MicroBatchTooLarge):
             sys.stderr.write(f"{error}\n")
         sys.exit(2)
     finally:
@@ -56,7 +60,12 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
         model=made.module,
         optimizer=trainer.optimizer,
         ranks=ranks,
-        identity=run_identity(stage, inputs.plan.order_digest, weights_digest=_weights(arguments)),
+        identity=run_identity(
+            stage,
+            inputs.plan.order_digest,
+            data_digest=inputs.store.digest,
+            weights_digest=_weights(arguments),
+        ),
         keep=stage.train.keep_checkpoints,
     )
     files = RunFiles(arguments.out, rank=ranks.rank)
@@ -73,10 +82,13 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
         faults = NonFiniteCount(limit=stage.train.max_nonfinite_steps)
         watch = CurveWatch(stage.variant)
         run = TrainingRun(trainer, checkpoints, files, tracker, faults, watch)
-        rows = run.train(resume=arguments.resume)
+        if ranks.device.type == "cuda":
+            rehearse(trainer)
+        with closing(checkpoints):
+            rows = run.train(resume=arguments.resume)
         save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
-            summary = summarise(rows, stage, device=ranks.device)
+            summary = summarise(rows, stage, device=ranks.device, loss=made.loss)
             write_json(files.summary, summary)
             write_manifest(
                 arguments.out / "manifest.json",

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from sbcore.plan.objective import imbalance, packed_ms, step_ms
+from sbcore.latency.additive import AdditiveLatency
+from sbcore.plan.objective import imbalance, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import StepReport
 from sbcore.tune.coverage import coverage_at
 from sbcore.tune.ledger import LedgerPart
-from sbcore.types import Barrier, FloatArray, IntArray, LatencyModel
+from sbcore.types import Barrier, FloatArray, IntArray
 
 PARTS = ("data", "plan", "tune", "optimizer", "checkpoint")
 """What a step's time goes to beside computing and waiting, each on its slowest rank."""
@@ -53,14 +54,13 @@ def used_top_k(reports: Sequence[StepReport], shape: tuple[int, int]) -> IntArra
     return used
 
 
-def predicted_micro_ms(plan: StepPlan, latency: LatencyModel, top_k: IntArray) -> FloatArray:
+def predicted_micro_ms(plan: StepPlan, latency: AdditiveLatency, top_k: IntArray) -> FloatArray:
     """Returns the predicted time of every micro-batch, [R, M], at the budgets given."""
-    return packed_ms(
-        plan.batch,
-        latency.predict(plan.lengths, top_k),
-        floor_ms=latency.floor_ms,
-        constant_ms=latency.constant_ms,
-    )
+    each, tokens = latency.predict(plan.lengths, top_k), plan.lengths
+    packs = [[list(pack) for pack in rank] for rank in plan.batch.micro_batches]
+    work = np.array([[each[pack].sum() for pack in rank] for rank in packs])
+    packed = np.array([[tokens[pack].sum() for pack in rank] for rank in packs])
+    return np.maximum(work * latency.work_share(packed), latency.floor_ms) + latency.constant_ms
 
 
 def compute_micro_ms(reports: Sequence[StepReport]) -> FloatArray:
@@ -80,7 +80,7 @@ def coverage_delta(facts: StepFacts, ladder: IntArray, *, top_k: int) -> float |
 
 
 def metrics_row(
-    facts: StepFacts, latency: LatencyModel, *, barrier: Barrier, delta: float | None
+    facts: StepFacts, latency: AdditiveLatency, *, barrier: Barrier, delta: float | None
 ) -> dict[str, Any]:
     """Returns what metrics.jsonl holds of timing, load and coverage; milliseconds and points."""
     compute = compute_micro_ms(facts.reports)
@@ -92,7 +92,7 @@ def metrics_row(
         "grad_norm": _finite(facts.reports[0].grad_norm),
         "step_ms": max(report.step_ms for report in facts.reports),
         "num_tokens": int(facts.plan.lengths.sum()),
-        "predicted_ms": step_ms(predicted, barrier),
+        "predicted_ms": step_ms(predicted, barrier) + latency.update_ms,
         "imbalance": imbalance(compute, barrier),
         "predicted_imbalance": imbalance(predicted, barrier),
         "compute_ms": compute.sum(axis=1).round(3).tolist(),
@@ -106,7 +106,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def span_rows(facts: StepFacts, latency: LatencyModel, *, top_k: int) -> dict[str, Any]:
+def span_rows(facts: StepFacts, latency: AdditiveLatency, *, top_k: int) -> dict[str, Any]:
     """Returns the rows of micro_batches.parquet by column; k0 is top_k."""
     predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
     fixed = predicted_micro_ms(facts.plan, latency, np.full_like(facts.top_k, top_k))
@@ -123,7 +123,7 @@ def span_rows(facts: StepFacts, latency: LatencyModel, *, top_k: int) -> dict[st
 
 
 def ledger_rows(
-    facts: StepFacts, latency: LatencyModel, ladder: IntArray, *, top_k: int
+    facts: StepFacts, latency: AdditiveLatency, ladder: IntArray, *, top_k: int
 ) -> dict[str, Any]:
     """Returns the rows of ledger.parquet by column, a row per layer and sequence."""
     predicted = latency.predict(facts.plan.lengths, facts.top_k)

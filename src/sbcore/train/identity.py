@@ -18,6 +18,7 @@ FREE_KEYS = {
         "activation_checkpointing",
         "recompute_above_tokens",
         "fused_layers",
+        "fused_loss",
         "compile_layers",
         "layers_per_shard",
         "keep_gathered",
@@ -49,11 +50,13 @@ class RunIdentity:
         return None
 
 
-def run_identity(stage: TrainStage, order_digest: str, *, weights_digest: str) -> RunIdentity:
+def run_identity(
+    stage: TrainStage, order_digest: str, *, data_digest: str, weights_digest: str
+) -> RunIdentity:
     """Returns the identity of a training.
 
     ``order_digest`` is the plan's, of the sequence of global batches whatever their layout;
-    ``weights_digest`` that of the start weights.
+    ``data_digest`` that of the samples themselves, ``weights_digest`` that of the start weights.
     """
     values = stage.model_dump(mode="json")
     model = _kept(values, "model") | {"start_weights": weights_digest}
@@ -65,7 +68,7 @@ def run_identity(stage: TrainStage, order_digest: str, *, weights_digest: str) -
     return RunIdentity(
         {
             "model": dict(_flat("model", model)),
-            "data order": {"order_digest": order_digest},
+            "data order": {"data_digest": data_digest, "order_digest": order_digest},
             "method": method,
         }
     )

@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
+from sbcore.train.restarts import join_ranks
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def start_ranks(*, wanted: int, device: str) -> Ranks:
     where = choose_device(device, num_ranks=local_ranks, local_rank=local_rank)
     if where.type == "cuda":
         torch.cuda.set_device(where)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    join_ranks("nccl" if where.type == "cuda" else "gloo")
     host_group = dist.new_group(backend="gloo") if where.type == "cuda" else dist.group.WORLD
     assert host_group is not None, "init_process_group leaves a default group"
     return Ranks(dist.get_rank(), world_size, where, host_group)

@@ -29,6 +29,7 @@ HOWS = {
     "recomputed": {"activation_checkpointing": "full"},
     "recomputed but attention": {"activation_checkpointing": "selective"},
     "recomputed when long": {"activation_checkpointing": "full", "recompute_above_tokens": 200},
+    "kept gathered": {"keep_gathered": True},
     "two layers a collective": {"layers_per_shard": 2, "activation_checkpointing": "full"},
 }
 ATTENTION = AttentionConfig(block_size=16, top_k=3, backend="torch")

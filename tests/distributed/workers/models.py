@@ -12,6 +12,7 @@ import safetensors
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from sbcore.attention.call import AttentionCall
 from sbcore.config.training import ModelConfig
@@ -20,8 +21,6 @@ from sbcore.model.export import export_model
 from sbcore.model.layers import decoder_layers
 from sbcore.model.own_part import held_here
 from sbcore.model.recompute import Recompute
-from sbcore.model.shard import shard_model
-from sbcore.types import Barrier
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -85,7 +84,7 @@ def train(model, ids):
     for _ in range(2):
         logits = logits_of(model, ids).float()[0]
         loss = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
-        (loss / dist.get_world_size()).backward()
+        loss.backward()  # the same on every rank, so their mean is it
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss))
@@ -98,14 +97,11 @@ def run(case, ids, out, sizes):
     model = start_model(read_model_config(source), config)
     assert all(weight.is_meta for weight in model.parameters())
     recompute = Recompute(decoder_layers(model), case["recompute"], above_tokens=0)
-    shard_model(
-        model,
-        decoder_layers(model),
-        mesh,
-        barrier=Barrier.MICRO,
-        dtype=DTYPES[config.dtype],
-        layers_per_shard=1,
+    policy = MixedPrecisionPolicy(
+        param_dtype=DTYPES[config.dtype], reduce_dtype=torch.float32, cast_forward_inputs=False
     )
+    for part in (*decoder_layers(model), model):
+        fully_shard(part, mesh=mesh, mp_policy=policy)
     sizes.clear()
     fill_model(model, source, device=torch.device("cpu"), seed=0)
     facts = {

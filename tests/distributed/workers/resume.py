@@ -107,7 +107,7 @@ def run(facts, out, ranks):
         model=toy.model,
         optimizer=toy.optimizer,
         ranks=ranks,
-        identity=run_identity(stage, facts["order"], weights_digest="toy"),
+        identity=run_identity(stage, facts["order"], data_digest="toy", weights_digest="toy"),
         keep=2,
     )
     count, average, step = NonFiniteCount(limit=facts["limit"]), np.zeros(3), 0

@@ -42,9 +42,11 @@ def stage(**changed: object) -> ProfileLatencyStage:
         "threads": 1,
         "activation_checkpointing": "none",
         "recompute_above_tokens": 0,
-        "fused_layers": "off",
+        "fused_loss": "auto",
+        "fused_layers": False,
         "compile_layers": False,
         "layers_per_shard": 1,
+        "keep_gathered": False,
     }
     return ProfileLatencyStage.model_validate(known | changed)
 

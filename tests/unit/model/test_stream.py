@@ -50,6 +50,33 @@ def test_a_streamed_model_answers_as_the_librarys(sources, name):
     assert torch.equal(logits, plain_logits(sources / name))
 
 
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ],
+    ids=["yarn", "llama3"],
+)
+def test_rotary_frequencies_are_those_of_the_configuration(copy, rope):
+    unscaled = plain_logits(copy)
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"rope_parameters": rope | {"rope_theta": 500.0}}))
+    model = read(copy)
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        logits = model.eval()(tiny_tokens(), use_cache=False).logits
+    assert torch.equal(logits, plain_logits(copy))
+    assert not torch.allclose(logits, unscaled)
+
+
 def test_what_older_directories_hold_besides_is_left(sources, tmp_path):
     folder = shutil.copytree(sources / "tied", tmp_path / "model")
     more = {

@@ -48,7 +48,7 @@ class Training:
             model=self.model,
             optimizer=self.optimizer,
             ranks=ranks,
-            identity=run_identity(stage, order, weights_digest="random"),
+            identity=run_identity(stage, order, data_digest="data", weights_digest="random"),
             keep=keep,
         )
         self.steps = 0

@@ -17,9 +17,9 @@ METHOD = {
 VARIANTS = {"baseline": {}, "dst": {"tuner": {"kind": "anchor"}}}
 
 
-def identity(order="order", weights="weights", variant="dst", **sections):
+def identity(order="order", data="data", weights="weights", variant="dst", **sections):
     stage = train_stage(parse_config({"variants": VARIANTS} | sections, []), variant)
-    return run_identity(stage, order, weights_digest=weights)
+    return run_identity(stage, order, data_digest=data, weights_digest=weights)
 
 
 def test_every_training_key_is_either_of_the_method_or_free():
@@ -46,6 +46,7 @@ def test_ranks_layout_and_machine_do_not_count():
     ("changed", "words"),
     [
         ({"order": "other"}, "data order: order_digest = order there, other here"),
+        ({"data": "other"}, "data order: data_digest = data there, other here"),
         ({"weights": "other"}, "model: model.start_weights = weights there, other here"),
         ({"seed": 8}, "method: seed = 0 there, 8 here"),
         ({"train": {"learning_rate": 1.0}}, "train.learning_rate = 0.002 there, 1.0 here"),

@@ -3,9 +3,11 @@
 # One folder for each set that the configuration asks for, under the names of its keys.
 MADE_TASKS = [
     in_run(f"tasks/{name}")
-    for name in ("niah", "ruler", "ruler_files", "longbench_v2")
-    if CONFIG.evaluate.tasks and getattr(CONFIG.evaluate, name)
+    for name in CONFIG.evaluate.made_sets
+    if CONFIG.evaluate.tasks
 ]
+# The demo's tasks are there with the demo's data only.
+OTHER_TASKS = [TASKS] if CONFIG.evaluate.longbench or not CONFIG.data.files else []
 
 
 if MADE_TASKS:

@@ -73,7 +73,7 @@ rule evaluate_variant:
         config=stage_config("evaluate.{variant}"),
         model=in_run("variants/{variant}/train/model"),
         tokenizer=TOKENIZER,
-        tasks=[TASKS, *MADE_TASKS],
+        tasks=[*OTHER_TASKS, *MADE_TASKS],
     output:
         result=in_run("variants/{variant}/eval/result.json"),
         manifest=in_run("variants/{variant}/eval/manifest.json"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sbcore.config.reporting import NiahConfig, RulerConfig
+from sbcore.config.reporting import MADE_SETS, NiahConfig, RulerConfig
 from sbcore.config.stages import MakeTasksStage
 from sbcore.errors import SparseBalanceError
 
@@ -25,13 +25,10 @@ def make_tasks(config: MakeTasksStage, *, tokenizer_dir: Path, out: Path) -> dic
             "evaluate: niah, ruler, ruler_files and longbench_v2 are not set: nothing to make. "
             "write evaluate.niah: {} for a grid of defaults."
         )
-    for name in SETS:
+    for name in MADE_SETS:
         if name not in makers:
             shutil.rmtree(out / name, ignore_errors=True)
     return {name: make(out / name) for name, make in makers.items()}
-
-
-SETS = ("niah", "ruler", "ruler_files", "longbench_v2")
 
 
 def _makers(config: MakeTasksStage, tokenizer_dir: Path) -> dict[str, Maker]:

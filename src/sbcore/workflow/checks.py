@@ -27,11 +27,12 @@ def _unnamed(config: Config) -> Iterator[str]:
             "configuration: data.tokenizer = None: data.files need a tokenizer. "
             "name a Hugging Face directory, or a model.path that holds one."
         )
-    if config.evaluate.tasks and config.evaluate.longbench is None:
+    evaluate = config.evaluate
+    if evaluate.tasks and evaluate.longbench is None and not evaluate.made_sets:
         yield (
             "configuration: evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
             "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it; "
-            "evaluate.tasks: [] goes without an evaluation."
+            "evaluate.niah: {} makes tasks; evaluate.tasks: [] goes without an evaluation."
         )
 
 
@@ -42,7 +43,8 @@ def _paths(config: Config) -> Iterator[tuple[str, str, str]]:
         "data.tokenizer": config.data.tokenizer,
         "model.path": config.model.path,
         "evaluate.longbench": config.evaluate.longbench,
-    }
+        "evaluate.longbench_v2": config.evaluate.longbench_v2,
+    } | {f"evaluate.ruler_files.{n}": path for n, path in config.evaluate.ruler_files.items()}
     for key, folder in folders.items():
         if folder is not None:
             yield key, folder, "folder"

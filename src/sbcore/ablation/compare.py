@@ -45,7 +45,7 @@ class Comparison:
         floor_ms = workshop.floor_ms(shared, workshop.config.baseline)
         if self.output is not None:
             self.output.manifest.note(
-                {f"host_floor_ms.{setting.barrier}": floor_ms, "layers": shared.made.layers}
+                {f"host_floor_ms.{setting.barrier}": floor_ms, "loss": shared.made.loss}
             )
             say(f"barrier {setting.barrier}: a short micro-batch takes {floor_ms:.1f} ms")
         return shared

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tuning_example
 import tuning_simulation
+import tuning_variants
 
 PAGE = Path(__file__).with_name("tuning.md")
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -14,6 +15,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "example: results": tuning_example.results,
     "example: bars": tuning_example.bars,
     "simulation": tuning_simulation.table,
+    "variants": tuning_variants.speedups,
+    "targets": tuning_variants.targets,
 }
 _END = "<!-- end -->"
 

@@ -169,8 +169,8 @@ def clamp_range(
 def row_stride(max_seqlen: int) -> int:
     """Returns the query rows between those that a curve is measured on, a power of two.
 
-    At most 512 rows of the longest sequence: more heads and rows would cost time and change a curve
-    by less than half a point (tests/unit/tune/test_rows.py).
+    At most 512 rows of the longest sequence where it has up to 64K tokens: more would cost time and
+    change a curve by less than a point, a tenth of the default p (tests/unit/tune/test_rows.py).
     """
     stride = MIN_ROW_STRIDE
     while stride < MAX_ROW_STRIDE and max_seqlen > stride * ROWS_OF_LONGEST:

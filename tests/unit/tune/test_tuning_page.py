@@ -42,3 +42,27 @@ def test_in_simulated_steps_waterfill_loses_no_coverage_and_beats_k0():
         assert waterfill[:, 0].mean() < 0.97 * fixed[:, 0].mean()
         assert (waterfill[:, 2] >= -1e-9).all()
         assert waterfill[:, 3].mean() > -0.002
+
+
+def test_on_real_lengths_tuning_keeps_its_promises(real_data):
+    import tuning_ablation as ablation
+
+    from sbcore.config.simulation import SimulationConfig
+    from sbcore.simulate.lengths import read_lengths
+    from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
+    from sbcore.types import Barrier
+
+    latency, block_size, source = load_latency(ANALYTIC, block_size=256)
+    lengths = read_lengths(real_data / "lengths" / ablation.DATA["mooncake"], column=None)
+    lengths = lengths[lengths <= ablation.LONGEST]
+    config = SimulationConfig(num_steps=40)
+    setting = Setting(lengths, latency, source, block_size, 4, 16, Barrier.STEP, config)
+    rows = {
+        row[4]: dict(zip(ablation.COLUMNS, row, strict=True))
+        for row in ablation.rows_of(setting, "mooncake")
+    }
+    waterfill, anchor = rows["sab_waterfill"], rows["sab_dst"]
+    assert float(waterfill["speedup"]) > float(anchor["speedup"]) > float(rows["sab"]["speedup"])
+    assert float(waterfill["coverage_delta"]) >= -0.1
+    assert float(waterfill["worst_layer"]) >= -10.0
+    assert float(anchor["anchor_miss_pct"]) <= 5.0

@@ -67,6 +67,9 @@ class EvaluateConfig(Section):
     prompt_style: Literal["plain", "chat"] = "plain"
     """chat: tasks that ask for it go through the tokenizer's chat template, as instruction-tuned
     models want; plain: none does, as base models are asked."""
+    decoding: Literal["dense", "sparse"] = "dense"
+    """What new tokens see in sparse variants: dense = all of the prompt, sparse = top_k blocks, as
+    in training."""
     max_prompt_tokens: PositiveInt = 4096
     """Longer prompts lose their middle."""
     batch_size: PositiveInt = 16

@@ -11,7 +11,6 @@ import torch
 
 from sbcore.evaluate.packed_model import PackedModel
 from sbcore.evaluate.prompts import Prompt
-from sbcore.evaluate.row_cache import RowCache
 from sbcore.evaluate.tasks import Task
 
 if TYPE_CHECKING:
@@ -45,9 +44,7 @@ class Generator:
         end_ids = torch.tensor(ends, dtype=torch.int64).to(device)
         every = _STEPS_BETWEEN_LOOKS if device.type == "cuda" else 1
         ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        rows = RowCache.empty(
-            [len(ids) for ids in prompts], max_new_tokens=task.max_new_tokens, device=device
-        )
+        rows = self.packed.empty_rows(prompts, max_new_tokens=task.max_new_tokens)
         penalty = self._penalty(prompts)
         logits = self.packed.read(prompts, rows)
         if task.stop_at_newline:

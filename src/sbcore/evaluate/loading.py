@@ -63,4 +63,5 @@ def load_generator(
     register_generation()
     model.set_attn_implementation(GENERATION_NAME)
     top_k = config.attention.top_k if config.kind == "sparse" else None
-    return Generator(PackedModel(model, config.attention, top_k), tokenizer)
+    sparsely = config.evaluate.decoding == "sparse"
+    return Generator(PackedModel(model, config.attention, top_k, sparsely), tokenizer)

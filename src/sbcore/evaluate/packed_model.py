@@ -11,7 +11,7 @@ import torch
 
 from sbcore.attention import AttentionCall, FixedBudgets
 from sbcore.config.compute import AttentionConfig
-from sbcore.evaluate.row_cache import RowCache
+from sbcore.evaluate.row_cache import Budget, RowCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,16 +19,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PackedModel:
-    """The model; ``top_k`` is the budget for reading prompts, None for dense attention."""
+    """The model; ``top_k`` is the budget for reading prompts, None for dense attention.
+
+    With ``decodes_sparsely`` it holds for new tokens too, which else see everything.
+    """
 
     model: "PreTrainedModel"
     attention: AttentionConfig
     top_k: int | None
+    decodes_sparsely: bool
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.model.device
+
+    def empty_rows(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> RowCache:
+        """Returns a cache for these prompts and their answers."""
+        sparse = None
+        if self.top_k is not None and self.decodes_sparsely:
+            sparse = Budget(self.attention.block_size, self.top_k)
+        lengths = [len(ids) for ids in prompts]
+        return RowCache.empty(
+            lengths, max_new_tokens=max_new_tokens, device=self.device, sparse=sparse
+        )
 
     def read(self, prompts: Sequence[Sequence[int]], rows: RowCache) -> torch.Tensor:
         """Returns the logits [B, V], float32, after each prompt; fills the cache."""

@@ -15,8 +15,17 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from sbcore.attention import ATTENTION_NAME, AttentionCall
+from sbcore.evaluate.block_mask import visible_positions
 
 GENERATION_NAME = "sparsebalance_generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a query may see."""
+
+    block_size: int
+    top_k: int
 
 
 @dataclass
@@ -30,13 +39,19 @@ class RowCache:
     num_positions: int
     used: int
     rows: torch.Tensor  # int64 [B]: 0, 1, 2, ...
+    sparse: Budget | None  # of new tokens; None: they see everything
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
-    mask: torch.Tensor | None = None  # bool [B, 1, 1, used]
+    mask: torch.Tensor = field(init=False)
 
     @classmethod
     def empty(
-        cls, lengths: Sequence[int], *, max_new_tokens: int, device: torch.device
+        cls,
+        lengths: Sequence[int],
+        *,
+        max_new_tokens: int,
+        device: torch.device,
+        sparse: Budget | None,
     ) -> "RowCache":
         """Returns the cache of prompts of these lengths, with room for their answers."""
         longest = max(lengths)
@@ -45,6 +60,7 @@ class RowCache:
             num_positions=longest + max_new_tokens,
             used=longest,
             rows=torch.arange(len(lengths), device=device),
+            sparse=sparse,
         )
 
     def fill(self, layer: int, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> None:
@@ -62,7 +78,7 @@ class RowCache:
         """Makes room for one more token in each row and says what its query may see."""
         self.used += 1
         seen = torch.arange(self.used, device=self.positions.device) <= self.positions[:, None]
-        self.mask = seen[:, None, None]
+        self.mask = seen[:, None, None]  # bool [B, 1, 1, used]
 
     def end_token(self) -> None:
         """Moves every row on."""
@@ -74,13 +90,22 @@ class RowCache:
         self.values[layer][self.rows, :, self.positions] = value[:, :, 0]
 
     def attend(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
-        """Returns the dense attention [B, 1, H, D] of one query per row, [B, H, 1, D].
+        """Returns the attention [B, 1, H, D] of one query per row, [B, H, 1, D], over the cache.
 
         The heads of a group stand in for query positions, so that keys are not repeated.
         """
         keys, values = self.keys[layer][:, :, : self.used], self.values[layer][:, :, : self.used]
         grouped = query[:, :, 0].unflatten(1, (keys.shape[1], -1))  # [B, G, H/G, D]
-        out = scaled_dot_product_attention(grouped, keys, values, attn_mask=self.mask, scale=scale)
+        mask = self.mask
+        if self.sparse is not None:
+            mask = mask & visible_positions(
+                grouped,
+                keys,
+                self.positions,
+                block_size=self.sparse.block_size,
+                top_k=self.sparse.top_k,
+            )
+        out = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
         return out.flatten(1, 2).unsqueeze(1)
 
 

@@ -24,9 +24,9 @@ def prompts():
 
 @pytest.fixture
 def make_generator(model_dir, tokenizer, make_config):
-    def make(kind, **settings):
+    def make(kind, *, decoding="dense", **settings):
         generator = load_generator(
-            make_config(kind=kind),
+            make_config(kind=kind, decoding=decoding),
             model_dir=model_dir,
             tokenizer=tokenizer,
             device=torch.device("cpu"),
@@ -84,6 +84,24 @@ def test_the_budget_reads_prompts(make_generator, prompts):
     dense, sparse = (new_ids(make_generator(kind), prompts) for kind in ("dense", "sparse"))
     assert sparse[:3] == dense[:3]  # two blocks of four hold them
     assert sparse != dense
+
+
+def test_sparse_decoding_is_reading_token_by_token(make_generator, prompts):
+    generator = make_generator("sparse", decoding="sparse")
+    found = new_ids(generator, prompts)
+    for prompt, row in zip(prompts, found, strict=True):
+        for done in range(len(row)):
+            ids = [*prompt.ids, *row[:done]]
+            with torch.inference_mode():
+                rows = generator.packed.empty_rows([ids], max_new_tokens=1)
+                logits = generator.packed.read([ids], rows)[0]
+            assert int(logits.argmax()) == row[done], (len(prompt.ids), done)
+    assert found != new_ids(make_generator("sparse"), prompts)
+
+
+def test_dense_variants_decode_densely(make_generator, prompts):
+    one, two = (make_generator("dense", decoding=word) for word in ("dense", "sparse"))
+    assert new_ids(one, prompts) == new_ids(two, prompts)
 
 
 def test_repetition_penalty_is_the_librarys(make_generator, by_library, prompts):

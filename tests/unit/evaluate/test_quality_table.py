@@ -1,0 +1,79 @@
+"""The table of the quality evidence: cells, seeds, and differences to the baseline."""
+
+import csv
+import importlib.util
+import json
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def quality(repository, monkeypatch):
+    """The script, which lies beside the results it writes."""
+    folder = repository / "docs" / "results"
+    monkeypatch.syspath_prepend(folder)
+    spec = importlib.util.spec_from_file_location("quality", folder / "quality.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "quality", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def results(tmp_path, quality):
+    """Two seeds; one task of two lengths; sab_dst loses ten points at the longer one."""
+    for seed in (0, 1):
+        for name in quality.VARIANTS:
+            folder = tmp_path / f"seed{seed}" / name
+            folder.mkdir(parents=True)
+            loss = 10.0 if name == "sab_dst" else 0.0
+            scores = [100.0 - seed, 50.0, 90.0 - loss, 80.0 - loss]
+            result = {"example_scores": {"recall": scores}, "chance": {"recall": 12.5}}
+            (folder / "result.json").write_text(json.dumps(result))
+            rows = [json.dumps({"length": length}) for length in (1024, 1024, 8192, 8192)]
+            (folder / "recall.jsonl").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_rows(quality, results):
+    quality.write_table(results, results / "table.csv")
+    with (results / "table.csv").open() as file:
+        rows = {(r["variant"], r["task"], r["length"]): r for r in csv.DictReader(file)}
+    assert len(rows) == 4 * (2 + 1 + 1)
+    short = rows["sab_dst", "recall", "1024"]
+    assert (short["score"], short["score_min"], short["score_max"]) == ("74.75", "74.5", "75.0")
+    assert (short["difference"], short["distinguishable"]) == ("0.0", "False")
+    long = rows["sab_dst", "recall", "8192"]
+    assert (long["difference"], long["low"], long["high"]) == ("-10.0", "-10.0", "-10.0")
+    assert (long["distinguishable"], long["num_examples"], long["num_seeds"]) == ("True", "4", "2")
+    assert rows["sab_dst", "all", "all"]["difference"] == "-5.0"
+    assert rows["sab_waterfill", "all", "all"]["difference"] == "0.0"
+
+
+def test_seeds_that_only_one_has_are_left_out(quality, results):
+    (results / "seed1" / "baseline" / "result.json").unlink()
+    rows = list(
+        quality.table_rows(
+            "sab_dst",
+            quality.read_scores(results, "sab_dst"),
+            quality.read_scores(results, "baseline"),
+            {},
+        )
+    )
+    assert {row["num_seeds"] for row in rows} == {1}
+
+
+def test_nothing_there(quality, tmp_path):
+    with pytest.raises(SystemExit, match=r"no seed.*run quality_train"):
+        quality.read_scores(tmp_path, "dense")
+
+
+@pytest.mark.parametrize("name", ["Recipe", "small"])
+def test_recipes_are_configurations(quality, name):
+    import quality_recipe
+
+    config = getattr(quality_recipe, name)().config(seed=3)
+    assert config.seed == 3
+    assert list(config.variants) == list(quality.VARIANTS)
+    assert config.evaluate.max_examples >= config.demo.num_eval_samples

@@ -57,7 +57,8 @@ def total_ms(setting: Setting, balancer: BalancerConfig, *, planned_by: CostMode
     for number, chosen in enumerate(batches[:NUM_STEPS]):
         lengths, seed = setting.lengths[chosen], step_seed(scene.seed, number)
         batch = plan(lengths, scene.topology, cost=planned_by, seed=seed, config=balancer)
-        total += step_ms(micro_batch_ms(batch, lengths, cost), scene.topology.barrier)
+        times = micro_batch_ms(batch, lengths, cost)
+        total += step_ms(times, scene.topology.barrier, num_stages=scene.topology.num_stages)
     return total
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
+from sbcore.plan.pipeline import FORWARD_SHARE
 from sbcore.plan.workload import Workload
-from sbcore.types import Barrier, FloatArray
+from sbcore.types import Barrier, FloatArray, Topology
 
 
 def lower_bound(workload: Workload) -> float:
@@ -25,28 +26,32 @@ def lower_bound(workload: Workload) -> float:
     fewest = min_micro_batches(workload.lengths, topology)
     floor, extra = workload.floor, fewest * workload.constant
     costs = np.sort(np.asarray(workload.costs))[::-1]
-    one_rank = [max(float(costs[0]), floor) + (fewest - 1) * floor]
-    one_rank.append(_sharing_bound(costs, topology.num_ranks))
+    factors = np.array(topology.factors)
+    work = _work_bound(costs, topology)
+    one_rank = [work, max(float(costs[0]), floor) + (fewest - 1) * floor]
     if topology.barrier is Barrier.MICRO:
         one_rank += [_sorted_bound(workload, fewest), _filled_bound(workload)]
-    if not topology.speed_factors:
-        least = max(*one_rank, float(costs.sum()) / topology.num_ranks)
-        one_rank.append(bin_bound(costs, topology.num_ranks, least=least))
-    factors = np.array(topology.factors)
-    together = float(costs.sum()) + topology.num_ranks * extra
-    busiest = max(
-        (fewest * floor + extra) * factors.max(),
-        together / (1.0 / factors).sum(),
-        (max(one_rank) + extra) * factors.min(),
-    )
+    shared = (float(costs.sum()) + topology.num_ranks * extra) / (1.0 / factors).sum()
+    idle = (fewest * floor + extra) * factors.max()
+    busiest = max(idle, shared, (max(one_rank) + extra) * factors.min())
     if topology.num_stages > 1:
-        return _pipeline_bound(workload, float(busiest), float(factors.min()))
+        busy = max(shared, (work + extra) * factors.min())
+        return _pipeline_bound(workload, float(busiest), busy=float(busy))
     return float(busiest)
 
 
 def optimality_gap(predicted: float, bound: float) -> float:
     """Returns how far a plan's cost is above the bound, as a share of the bound, >= 0."""
     return max(predicted / bound - 1.0, 0.0)
+
+
+def _work_bound(costs: FloatArray, topology: Topology) -> float:
+    """Returns what some rank does at least, floors and constants left out; costs fall."""
+    least = max(float(costs[0]), _sharing_bound(costs, topology.num_ranks))
+    if topology.speed_factors:  # the mean depends on the ranks, bins are all of one size
+        return least
+    least = max(least, float(costs.sum()) / topology.num_ranks)
+    return bin_bound(costs, topology.num_ranks, least=least)
 
 
 def _sharing_bound(costs: FloatArray, num_ranks: int) -> float:
@@ -94,14 +99,23 @@ def _filled_bound(workload: Workload) -> float:
     return (float(costs.sum()) + idle) / num_ranks
 
 
-def _pipeline_bound(workload: Workload, busiest: float, fastest: float) -> float:
-    """Returns the bound of the 1F1B makespan, given that of the summed times of the busiest rank.
+def _pipeline_bound(workload: Workload, busiest: float, *, busy: float) -> float:
+    """Returns the bound of the 1F1B makespan from that of the busiest rank's summed times.
 
-    Its last stage idles while the first micro-batch comes in and while the last one goes back
-    through the P - 1 others; neither is shorter than the floor. And the longest sequence goes
-    through all stages, forward and back.
+    Its last stage idles while the first micro-batch comes in (forward) and while the last one goes
+    back (backward) through the P - 1 others. Each is the smallest sequence's, or a dummy's, which
+    comes on top of `busy`, the sum without dummies. And the longest sequence goes through all
+    stages, forward and back.
     """
-    num_stages = workload.topology.num_stages
-    smallest = fastest * (workload.floor + workload.constant)
-    longest = fastest * (max(max(workload.costs), workload.floor) + workload.constant)
-    return max((busiest + (num_stages - 1) * smallest) / num_stages, longest)
+    others, floor = workload.topology.num_stages - 1, workload.floor
+    fastest = min(workload.topology.factors)
+    dummy = fastest * (floor + workload.constant)
+    smallest, longest = (
+        fastest * (max(ms, floor) + workload.constant)
+        for ms in (min(workload.costs), max(workload.costs))
+    )
+    ends = sum(
+        min(share * others * smallest, fastest * floor + share * others * dummy)
+        for share in (FORWARD_SHARE, 1.0 - FORWARD_SHARE)
+    )
+    return max((busy + ends) / (others + 1), (busiest + others * dummy) / (others + 1), longest)

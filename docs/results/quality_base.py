@@ -24,7 +24,7 @@ from sbcore.demo.text import Text
 from sbcore.model.build import shape_config
 
 _WARMUP_STEPS, _DECAY_SHARE, _LAST_RATE = 40, 0.2, 0.02
-_WORKERS, _SHOWN = 8, 50
+_WORKERS, _SHOWN = 5, 50
 
 
 class Drawn(Dataset[BaseBatch]):

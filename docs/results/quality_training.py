@@ -50,7 +50,7 @@ class Training:
         give_loss(self.model, "chunked")
         train = self.stage.train
         self.optimizer = torch.optim.AdamW(
-            self.weights.masters, betas=train.betas, weight_decay=train.weight_decay
+            self.weights.masters, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
         longest = int(self.store.lengths.max())
         self.tuner = StepTuner(self.stage, self.latency, longest=longest, device=device)

@@ -39,5 +39,11 @@ def test_the_demo_is_evaluated_on_its_own_and_made_tasks(pipeline: Pipeline) -> 
     assert "--tasks results/demo/demo/tasks --tasks results/demo/tasks/niah --tasks" in shown
 
 
+def test_several_gpus_share_the_prompts(pipeline: Pipeline) -> None:
+    many = "torchrun --standalone --nproc-per-node 4 -m sbcore.cli evaluate --config"
+    assert many in commands(pipeline, "topology: {num_ranks: 4, device: cuda}\n")
+    assert many not in commands(pipeline, "topology: {num_ranks: 4, device: cpu}\n")
+
+
 def test_nothing_is_made_without_being_asked_for(pipeline: Pipeline) -> None:
     assert "make-tasks" not in commands(pipeline, "evaluate: {tasks: [recall]}\n")

@@ -8,6 +8,12 @@ MADE_TASKS = [
 ]
 # The demo's tasks are there with the demo's data only.
 OTHER_TASKS = [TASKS] if CONFIG.evaluate.longbench or not CONFIG.data.files else []
+# Several GPUs share the prompts.
+EVALUATE = (
+    f"torchrun --standalone --nproc-per-node {NUM_GPUS} -m sbcore.cli"
+    if NUM_GPUS > 1
+    else "sb"
+)
 
 
 if MADE_TASKS:

@@ -82,13 +82,14 @@ rule evaluate_variant:
     benchmark:
         benchmark_file("evaluate_variant.{variant}")
     resources:
-        gpu=min(NUM_GPUS, 1),
+        gpu=NUM_GPUS,
     params:
+        sb=EVALUATE,
         tasks=lambda _, input: [f"--tasks {folder}" for folder in input.tasks],
         out=subpath(output.result, parent=True),
         tracking=TRACKING,
         code=code_digest("sbcore.evaluate.run"),
     shell:
-        "sb evaluate --config {input.config} --model {input.model}"
+        "{params.sb} evaluate --config {input.config} --model {input.model}"
         " --tokenizer {input.tokenizer} {params.tasks} --out {params.out}"
         " --tracking {params.tracking} 2>&1 | tee {log}"

@@ -47,6 +47,11 @@ def assert_same(got, wanted):
         assert_close(name, ours, true, tolerance=3e-6)
 
 
+@pytest.fixture(autouse=True)
+def few_rows_are_worth_a_call(monkeypatch):
+    monkeypatch.setattr(op, "MIN_DENSE_ROWS", 0)
+
+
 @pytest.fixture
 def dense_rows(monkeypatch):
     """Returns the numbers of rows that the library's dense attention did."""
@@ -62,12 +67,13 @@ def dense_rows(monkeypatch):
 
 @pytest.mark.parametrize("max_inflation", [1e30, 0.0])
 @pytest.mark.parametrize(
-    ("length", "top_k", "rows"), [(300, 5, [300]), (300, 9, [300]), (300, 3, [192]), (500, 3, [])]
+    ("length", "top_k", "rows"), [(150, 3, [150]), (150, 9, [150]), (200, 2, [128]), (270, 2, [])]
 )
 def test_rows_that_see_all_blocks_are_dense(
     length, top_k, rows, max_inflation, dense_rows, monkeypatch, device
 ):
     monkeypatch.setattr(forward, "max_inflation_of", lambda head_dim: max_inflation)
+    monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 0)
     inputs = inputs_of((length,), device)
     bounded = run(inputs, [top_k], min_top_k=top_k, max_top_k=top_k)
     assert dense_rows == rows
@@ -78,6 +84,15 @@ def test_rows_that_see_all_blocks_are_dense(
     for name, ours, true, plain in zip(NAMES, bounded, exact, baseline, strict=True):
         assert_error_rule(name, ours, true, plain)
     assert_same(bounded, run(inputs, [top_k]))
+
+
+def test_a_few_dense_rows_are_not_worth_a_call(monkeypatch):
+    monkeypatch.setattr(op, "MIN_DENSE_ROWS", 4096)
+    known = TopKRange(32, 32)
+    counts = [op.count_dense_rows(n, known, block_size=64) for n in (2048, 2049, 4000)]
+    assert counts == [2048, 0, 0]
+    counts = [op.count_dense_rows(n, known, block_size=256) for n in (8192, 16384, 16385)]
+    assert counts == [8192, 8192, 0]
 
 
 def test_packed_and_deterministic_calls_keep_to_the_kernels(dense_rows, device):
@@ -103,10 +118,11 @@ def test_a_selection_brings_its_range_along(dense_rows, device):
 @pytest.mark.parametrize("heads", [(3, 3), (4, 2), (3, 1)])
 def test_windows_of_heads_change_nothing(heads, max_inflation, monkeypatch, device):
     monkeypatch.setattr(forward, "max_inflation_of", lambda head_dim: max_inflation)
-    inputs = inputs_of((200, 0, 90), device, heads=heads)
+    monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 0)
+    inputs = inputs_of((130, 0, 40), device, heads=heads)
     whole = run(inputs, [2, 1, 2])
-    monkeypatch.setattr(windows, "SUMS_BYTES", 2 * 4 * 290 * 16)  # two heads
-    assert [len(w) for w in windows.head_windows(heads[0], 290, 16)] == [2, heads[0] - 2]
+    monkeypatch.setattr(windows, "SUMS_BYTES", 2 * 4 * 170 * 16)  # two heads
+    assert [len(w) for w in windows.head_windows(heads[0], 170, 16)] == [2, heads[0] - 2]
     assert_same(run(inputs, [2, 1, 2]), whole)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sbkernels import coverage_curve, moba_attention, select_blocks
-from sbkernels.moba.triton import backward_gather, forward_gather, forward_union, select
+from sbkernels.moba.triton import backward_gather, forward, forward_gather, forward_union, select
 from sbkernels.testing import (
     PackedInputs,
     assert_close,
@@ -21,6 +21,12 @@ KERNELS = (
     forward_union._forward_union_kernel,
     select._select_kernel,
 )
+
+
+@pytest.fixture(autouse=True)
+def both_layouts(monkeypatch) -> None:
+    """Short as these sequences are, all kernels are launched."""
+    monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 0)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def run_backward_gather(
     """Fills dK and dV [T, G, D], or adds to them; adds dQ to `dq_sums` float32 [T, V, D] if given.
 
     With sums the V heads alone are worked on, whose lists these are, and heads of a group meet
-    in dK and dV: float32 and 0 to begin with (`gradients_of_keys`). q may lack the first rows of
-    the one sequence.
+    in dK and dV: float32 and 0 to begin with. Else every element of them is written, since
+    blocks cover every token. q may lack the first rows of the one sequence.
 
     dout has unit stride in D; stats are those of `compute_stats`. Without `dq_sums` there are
     no atomics: equal inputs give equal bits.
@@ -90,12 +90,6 @@ def run_backward_gather(
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )
-
-
-def gradients_of_keys(k: torch.Tensor, *, meet: bool) -> torch.Tensor:
-    """Returns what dK or dV is written to: of k's dtype, or float32 zeros where heads meet."""
-    # Blocks cover every token, so without atomics every element is written.
-    return k.new_zeros(k.shape, dtype=torch.float32) if meet else k.new_empty(k.shape)
 
 
 @triton.jit

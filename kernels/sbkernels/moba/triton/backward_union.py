@@ -26,13 +26,13 @@ def run_backward_union(
     words: torch.Tensor,
     lists: UnionLists,
     table: BlockTable,
+    dq: torch.Tensor,
     *,
     tile: Tile,
     scale: float,
-) -> torch.Tensor:
-    """Returns dQ [T, H, D]; dout has unit stride in D, k and v are contiguous."""
+) -> None:
+    """Fills dQ [T, H, D], contiguous as k and v are; dout has unit stride in D."""
     num_tokens, num_heads, head_dim = q.shape
-    dq = q.new_empty((num_tokens, num_heads, head_dim))
     _backward_union_kernel[(lists.num_past.shape[1], num_heads)](
         dout,
         q,
@@ -59,7 +59,6 @@ def run_backward_union(
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )
-    return dq
 
 
 @triton.jit(do_not_specialize=["num_tokens", "max_num_blocks", "num_words"])

@@ -13,6 +13,7 @@ longest sequence, Q query tiles, R rows and C keys of a tile, W words.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import triton
@@ -25,6 +26,7 @@ from sbkernels.moba.triton.tiles import Tile
 
 LOG2_E = 1.4426950408889634
 NO_LOGIT = tl.constexpr(-1e30)
+Where = Literal["all", "layout", "overflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +72,13 @@ def run_forward_union(
     tile: Tile,
     scale: float,
     heads: range,
-    repair: bool,
+    where: Where,
 ) -> None:
-    """Fills `out` and `lse` of the heads where the layout is 0; elsewhere the own block's sums.
+    """Fills `out` and `lse` of the heads, all of them or those that `where` names.
 
-    With `repair` it fills `out` and `lse` where the gather kernel reported an overflow, and
-    nothing else. k and v are contiguous; q may lack the first rows of the one sequence.
+    "layout": where the layout is 0, elsewhere the own block's sums. "overflow": where the gather
+    kernel reported one, and nothing else. k and v are contiguous; q may lack the first rows of
+    the one sequence.
     """
     num_tokens, num_heads, head_dim = q.shape
     _forward_union_kernel[(lists.num_past.shape[1], len(heads))](
@@ -109,7 +112,7 @@ def run_forward_union(
         R=tile.rows,
         C=tile.keys,
         D=head_dim,
-        REPAIR=repair,
+        WHERE=where,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )
@@ -164,7 +167,7 @@ def _forward_union_kernel(
     R: tl.constexpr,
     C: tl.constexpr,
     D: tl.constexpr,
-    REPAIR: tl.constexpr,
+    WHERE: tl.constexpr,
 ):
     """One program per (query tile, query head); late tiles first, they have the longest lists."""
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -177,11 +180,13 @@ def _forward_union_kernel(
     start_row = own * BLOCK_SIZE + in_block
     if (start_row >= length) | (start_row < num_skipped):
         return
-    gather = tl.load(layout_ptr + head * num_sequences + sequence) != 0
-    if REPAIR:
-        if tl.load(overflow_ptr + head * num_sequences + sequence) == 0:
+    gather = False
+    if WHERE == "layout":
+        gather = tl.load(layout_ptr + head * num_sequences + sequence) != 0
+    elif WHERE == "overflow":
+        reported = tl.load(overflow_ptr + head * num_sequences + sequence)
+        if reported == 0:
             return
-        gather = False
     real = row < length
     dim = tl.arange(0, D)
     query = token + row - num_skipped

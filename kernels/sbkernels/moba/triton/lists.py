@@ -73,18 +73,22 @@ def bound_inflation(max_num_blocks: int, *, min_top_k: int) -> float:
     return listed / chosen if chosen else float("inf")
 
 
-def choose_layout(lists: UnionLists, table: BlockTable, *, max_inflation: float) -> torch.Tensor:
-    """Returns int32 [H, N]: 1 where the union inflation is above the bound, else 0.
+def choose_layout(
+    lists: UnionLists, table: BlockTable, *, max_inflation: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns int32 [H, N]: 1 where the union inflation is above the bound, else 0; and zeros.
 
     1 asks for the key-major gather, 0 for the query-major union. The value stays on the
-    device: both kernels are launched and the programs of the other one exit at once.
+    device: both kernels are launched and the programs of the other one exit at once. The zeros
+    of the same shape are for the gather to report an overflow.
     """
     num_heads, num_tiles = lists.num_past.shape
-    layout = lists.num_past.new_empty((num_heads, table.num_sequences))
+    layout, overflow = lists.num_past.new_empty((2, num_heads, table.num_sequences))
     _layout_kernel[(table.num_sequences, num_heads)](
         lists.num_past,
         lists.num_pairs,
         layout,
+        overflow,
         table.first_block,
         num_tiles,
         max_inflation,
@@ -93,7 +97,7 @@ def choose_layout(lists: UnionLists, table: BlockTable, *, max_inflation: float)
         PASS=1024,
         num_warps=4,
     )
-    return layout
+    return layout, overflow
 
 
 @triton.jit
@@ -156,6 +160,7 @@ def _layout_kernel(
     num_past_ptr,
     num_pairs_ptr,
     layout_ptr,
+    overflow_ptr,
     first_block_ptr,
     num_tiles,
     max_inflation,
@@ -175,4 +180,6 @@ def _layout_kernel(
         listed += tl.load(num_past_ptr + base + index, mask=index < stop, other=0)
         pairs += tl.load(num_pairs_ptr + base + index, mask=index < stop, other=0)
     gather = tl.sum(listed) * TILE_ROWS > max_inflation * tl.sum(pairs)
-    tl.store(layout_ptr + head * tl.num_programs(0) + sequence, gather.to(tl.int32))
+    index = head * tl.num_programs(0) + sequence
+    tl.store(layout_ptr + index, gather.to(tl.int32))
+    tl.store(overflow_ptr + index, 0)

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.dense import attend_dense
 from sbkernels.moba.selection import BlockSelection, num_blocks_of
+from sbkernels.moba.triton.blocks import BlockTable
 from sbkernels.moba.triton.operators import coverage_op, forward_op, select_op
 from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
 from sbkernels.moba.triton.selection import PackedSelection, pack_selection
@@ -17,7 +18,10 @@ from sbkernels.moba.triton.selection import PackedSelection, pack_selection
 BLOCK_SIZES = (64, 128, 256, 512)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 128
+# First rows of a sequence that attend to all blocks are left to the library's dense attention
+# where they are this share of the rows and so many: the parts cost a dozen launches more.
 DENSE_SHARE = 0.5
+MIN_DENSE_ROWS = 4096
 
 
 @torch.no_grad()
@@ -33,13 +37,16 @@ def select(
 ) -> PackedSelection:
     """Returns the chosen blocks as words on the device."""
     _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    words, entries, first_block = select_op(
+        _widen(q), _widen(k), cu_seqlens, top_k, block_size, max_seqlen
+    )
     return PackedSelection(
         top_k=top_k,
         block_size=block_size,
         max_seqlen=max_seqlen,
         top_k_range=top_k_range,
-        words=select_op(_widen(q), _widen(k), cu_seqlens, top_k, block_size, max_seqlen),
-        cu_seqlens=cu_seqlens,
+        words=words,
+        table=BlockTable(entries=entries, first_block=first_block, block_size=block_size),
         num_tokens=q.shape[0],
     )
 
@@ -110,8 +117,9 @@ def attend(
         _widen(others),
         _widen(k),
         _widen(v),
-        cu_seqlens,
         packed.words,
+        packed.table.entries,
+        packed.table.first_block,
         block_size,
         *packed.top_k_range,
         scale,
@@ -130,29 +138,29 @@ def count_dense_rows(num_tokens: int, top_k_range: TopKRange, *, block_size: int
     are too few to be worth a call of their own.
     """
     num_rows = min(num_tokens, top_k_range.least * block_size)
-    worth = num_rows == num_tokens or num_rows >= DENSE_SHARE * num_tokens
-    return num_rows if worth else 0
+    worth = num_rows >= max(MIN_DENSE_ROWS, DENSE_SHARE * num_tokens)
+    return num_rows if worth or num_rows == num_tokens else 0
 
 
 def _check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> None:
     """Raises ValueError for what the reference can do and these kernels cannot."""
-    limits = (
-        ("q.dtype", q.dtype, q.dtype in DTYPES, ", ".join(map(str, DTYPES))),
-        ("head_dim", q.shape[2], q.shape[2] <= MAX_HEAD_DIM, f"at most {MAX_HEAD_DIM}"),
-        ("block_size", block_size, block_size in BLOCK_SIZES, f"one of {BLOCK_SIZES}"),
-        (
-            "max_seqlen / block_size",
-            num_blocks_of(max_seqlen, block_size),
-            num_blocks_of(max_seqlen, block_size) <= MAX_NUM_BLOCKS,
-            f"at most {MAX_NUM_BLOCKS} blocks a sequence: a larger block_size",
-        ),
+    num_blocks = num_blocks_of(max_seqlen, block_size)
+    if q.dtype not in DTYPES:
+        raise _unsupported("q.dtype", q.dtype, ", ".join(map(str, DTYPES)))
+    if q.shape[2] > MAX_HEAD_DIM:
+        raise _unsupported("head_dim", q.shape[2], f"at most {MAX_HEAD_DIM}")
+    if block_size not in BLOCK_SIZES:
+        raise _unsupported("block_size", block_size, f"one of {BLOCK_SIZES}")
+    if num_blocks > MAX_NUM_BLOCKS:
+        wanted = f"at most {MAX_NUM_BLOCKS} blocks a sequence: a larger block_size"
+        raise _unsupported("max_seqlen / block_size", num_blocks, wanted)
+
+
+def _unsupported(name: str, got: object, wanted: str) -> ValueError:
+    return ValueError(
+        f"sbkernels: {name}: got {got}, wanted {wanted} (triton; the torch and reference "
+        "backends take it)."
     )
-    for name, got, fits, wanted in limits:
-        if not fits:
-            raise ValueError(
-                f"sbkernels: {name}: got {got}, wanted {wanted} (triton; the torch and reference "
-                "backends take it)."
-            )
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:

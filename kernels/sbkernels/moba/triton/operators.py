@@ -4,7 +4,7 @@ Saved for backward are q, k, v, out, lse and the selection words. Nothing is rea
 host, and no launch depends on the values of top_k or of the boundaries.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, M blocks of the
-longest sequence, W words.
+longest sequence, S padded blocks, W words. The block table is passed as its two tensors.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 
 from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.selection import num_blocks_of
-from sbkernels.moba.triton.backward import run_backward
-from sbkernels.moba.triton.blocks import bound_num_blocks, build_block_table
+from sbkernels.moba.triton.backward import run_backward, split_gradients
+from sbkernels.moba.triton.blocks import BlockTable, bound_num_blocks, build_block_table
 from sbkernels.moba.triton.coverage import compute_coverage
 from sbkernels.moba.triton.forward import run_forward
 from sbkernels.moba.triton.select import select_words
@@ -28,12 +28,13 @@ def select_op(
     top_k: torch.Tensor,
     block_size: int,
     max_seqlen: int,
-) -> torch.Tensor:
-    """Returns the selection words int32 [H, M, W]."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns the selection words int32 [H, M, W] and the block table, int32 [S, 4] and [N+1]."""
     if q.shape[0] == 0:
         return _empty_words(q, k, cu_seqlens, top_k, block_size, max_seqlen)
     table = build_block_table(cu_seqlens, q.shape[0], block_size=block_size)
-    return select_words(q, k, top_k, table, max_num_blocks=num_blocks_of(max_seqlen, block_size))
+    words = select_words(q, k, top_k, table, max_num_blocks=num_blocks_of(max_seqlen, block_size))
+    return words, table.entries, table.first_block
 
 
 @select_op.register_fake
@@ -44,10 +45,14 @@ def _empty_words(
     top_k: torch.Tensor,
     block_size: int,
     max_seqlen: int,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     num_blocks = bound_num_blocks(q.shape[0], cu_seqlens.shape[0] - 1, block_size=block_size)
     shape = (q.shape[1], num_blocks_of(max_seqlen, block_size), num_blocks * block_size // 32)
-    return q.new_empty(shape, dtype=torch.int32)
+    return (
+        q.new_empty(shape, dtype=torch.int32),
+        cu_seqlens.new_empty((num_blocks, 4)),
+        cu_seqlens.new_empty(cu_seqlens.shape),
+    )
 
 
 @torch.library.custom_op("sbkernels::moba_coverage", mutates_args=())
@@ -95,8 +100,9 @@ def forward_op(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    cu_seqlens: torch.Tensor,
     words: torch.Tensor,
+    entries: torch.Tensor,
+    first_block: torch.Tensor,
     block_size: int,
     min_top_k: int,
     max_top_k: int,
@@ -109,15 +115,24 @@ def forward_op(
     """
     if q.shape[0] == 0:
         return _empty_output(
-            q, k, v, cu_seqlens, words, block_size, min_top_k, max_top_k, scale, deterministic
+            q,
+            k,
+            v,
+            words,
+            entries,
+            first_block,
+            block_size,
+            min_top_k,
+            max_top_k,
+            scale,
+            deterministic,
         )
-    table = build_block_table(cu_seqlens, k.shape[0], block_size=block_size)
     return run_forward(
         q,
         k.contiguous(),
         v.contiguous(),
         words,
-        table,
+        BlockTable(entries=entries, first_block=first_block, block_size=block_size),
         top_k_range=TopKRange(min_top_k, max_top_k),
         scale=scale,
         deterministic=deterministic,
@@ -129,8 +144,9 @@ def _empty_output(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    cu_seqlens: torch.Tensor,
     words: torch.Tensor,
+    entries: torch.Tensor,
+    first_block: torch.Tensor,
     block_size: int,
     min_top_k: int,
     max_top_k: int,
@@ -148,18 +164,18 @@ def backward_op(
     v: torch.Tensor,
     out: torch.Tensor,
     lse: torch.Tensor,
-    cu_seqlens: torch.Tensor,
     words: torch.Tensor,
+    entries: torch.Tensor,
+    first_block: torch.Tensor,
     block_size: int,
     min_top_k: int,
     max_top_k: int,
     scale: float,
     deterministic: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns dQ [T, H, D], dK and dV [T, G, D]."""
+) -> torch.Tensor:
+    """Returns dQ [T, H, D], dK and dV [T, G, D] one behind the other, flat."""
     if q.shape[0] == 0:
-        return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    table = build_block_table(cu_seqlens, k.shape[0], block_size=block_size)
+        return q.new_empty(2 * k.numel())
     return run_backward(
         dout,
         q,
@@ -168,7 +184,7 @@ def backward_op(
         out,
         lse,
         words,
-        table,
+        BlockTable(entries=entries, first_block=first_block, block_size=block_size),
         max_top_k=max_top_k,
         scale=scale,
         deterministic=deterministic,
@@ -183,20 +199,21 @@ def _empty_gradients(
     v: torch.Tensor,
     out: torch.Tensor,
     lse: torch.Tensor,
-    cu_seqlens: torch.Tensor,
     words: torch.Tensor,
+    entries: torch.Tensor,
+    first_block: torch.Tensor,
     block_size: int,
     min_top_k: int,
     max_top_k: int,
     scale: float,
     deterministic: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+) -> torch.Tensor:
+    return q.new_empty(q.numel() + 2 * k.numel())
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    q, k, v, cu_seqlens, words, *constants = inputs
-    ctx.save_for_backward(q, k, v, *output, cu_seqlens, words)
+    q, k, v, words, entries, first_block, *constants = inputs
+    ctx.save_for_backward(q, k, v, *output, words, entries, first_block)
     ctx.constants = constants
     ctx.set_materialize_grads(False)
 
@@ -205,8 +222,10 @@ def _differentiate(
     ctx: Any, dout: torch.Tensor, dlse: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
     assert dlse is None, "the log-sum-exp is not an output that users see"
-    gradients = backward_op(dout, *ctx.saved_tensors, *ctx.constants)
-    return (*gradients, None, None, None, None, None, None, None)
+    q, k, *others = ctx.saved_tensors
+    gradients = backward_op(dout, q, k, *others, *ctx.constants)
+    # Outside the operator: its outputs may not share memory.
+    return (*split_gradients(gradients, q, k), *(None,) * 8)
 
 
 forward_op.register_autograd(_differentiate, setup_context=_save)

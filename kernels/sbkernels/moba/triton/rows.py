@@ -23,6 +23,7 @@ from sbkernels.moba.triton.lists import count_bits
 # 512 rows per chunk cost the forward 10 %, more than 2048 leave processors idle at the end.
 CHUNK_ROWS = 2048
 WORDS_PER_PASS = 64
+LISTS_PER_PASS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +89,10 @@ def build_row_lists(
         PASS=512,
         num_warps=1,
     )
-    ends = counts.cumsum(0, dtype=torch.int64)
-    chunk_ends = ((counts + (CHUNK_ROWS - 1)) // CHUNK_ROWS).cumsum(0, dtype=torch.int64)
+    ends, chunk_ends = words.new_empty((2, num_lists), dtype=torch.int64)
+    _end_kernel[(1,)](
+        counts, ends, chunk_ends, num_lists, CHUNK_ROWS=CHUNK_ROWS, PASS=LISTS_PER_PASS, num_warps=4
+    )
     pairs = bound_pairs(table.num_blocks, max_num_blocks=max_num_blocks, max_top_k=max_top_k)
     capacity = num_heads * table.block_size * pairs
     short = max_num_blocks * table.block_size <= 1 << 16
@@ -155,6 +158,31 @@ def _count_kernel(
         word = base + tl.arange(0, PASS)
         total += count_bits(tl.load(words_ptr + word, mask=word < stop, other=0))
     tl.store(counts_ptr + head * tl.num_programs(0) + block, tl.sum(total))
+
+
+@triton.jit(do_not_specialize=["num_lists"])
+def _end_kernel(
+    counts_ptr,
+    ends_ptr,
+    chunk_ends_ptr,
+    num_lists,
+    CHUNK_ROWS: tl.constexpr,
+    PASS: tl.constexpr,
+):
+    """One program for all lists: running sums of their rows and of their chunks.
+
+    A launch for what the library's sums and divisions take five, which short calls wait for.
+    """
+    num_rows = tl.full((), 0, tl.int64)
+    num_chunks = tl.full((), 0, tl.int64)
+    for base in tl.range(0, num_lists, PASS):
+        index = base + tl.arange(0, PASS)
+        count = tl.load(counts_ptr + index, mask=index < num_lists, other=0)
+        chunks = (count + CHUNK_ROWS - 1) // CHUNK_ROWS
+        tl.store(ends_ptr + index, num_rows + tl.cumsum(count), mask=index < num_lists)
+        tl.store(chunk_ends_ptr + index, num_chunks + tl.cumsum(chunks), mask=index < num_lists)
+        num_rows += tl.sum(count)
+        num_chunks += tl.sum(chunks)
 
 
 @triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words", "num_skipped"])

@@ -14,6 +14,9 @@ from sbcore.types import Barrier, FloatArray, IntArray
 if TYPE_CHECKING:
     import polars as pl
 
+_NOTHING_TO_FILL = 0.01
+"""Share of the ranks' time below which a ratio of idle times would be one of rounding errors."""
+
 
 @dataclass(frozen=True)
 class Bubbles:
@@ -37,9 +40,12 @@ class Bubbles:
 
     @property
     def filled_pct(self) -> float | None:
-        """Share of all idle time that tuning removed, per cent; None if there was none."""
-        before = float(self.idle_before_ms.sum())
-        return 100 * (1 - float(self.idle_after_ms.sum()) / before) if before > 0 else None
+        """Share of all idle time that tuning removed, per cent; None if there was next to none."""
+        before, after = float(self.idle_before_ms.sum()), float(self.idle_after_ms.sum())
+        num_ranks = self.idle_before_ms.shape[1]
+        if before < _NOTHING_TO_FILL * num_ranks * float(self.step_before_ms.sum()):
+            return None
+        return 100 * (1 - after / before)
 
 
 def find_bubbles(training: Training, barrier: Barrier) -> Bubbles | None:

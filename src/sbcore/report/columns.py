@@ -92,7 +92,8 @@ COLUMNS = (
         "%",
         "predicted",
         "Of the time that ranks would wait for each other at the fixed budget, the share that "
-        "tuning removed: faster ranks were given more blocks, slower ones fewer.",
+        "tuning removed: faster ranks were given more blocks, slower ones fewer. Empty where less "
+        "than 1 % of the time would be idle.",
         lambda row: number(row.bubble_filled_pct, 0),
         optional=True,
     ),

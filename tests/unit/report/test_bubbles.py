@@ -55,8 +55,9 @@ def test_ranks_that_meet_at_every_micro_batch_idle_in_each(tuned):
     assert found.filled_pct == pytest.approx(100 * (1 - 2 / 6))
 
 
-def test_without_idle_time_nothing_can_be_filled(tuned):
-    rows = [(rank, 0, 3.0, 3.0) for rank in range(2)]
+@pytest.mark.parametrize("of_rank_1", [3.0, 2.95])
+def test_with_next_to_no_idle_time_nothing_can_be_filled(tuned, of_rank_1):
+    rows = [(0, 0, 3.0, 2.0), (1, 0, of_rank_1, 3.0)]
     assert find_bubbles(with_spans(tuned, rows), Barrier.STEP).filled_pct is None
 
 

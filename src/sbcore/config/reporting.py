@@ -6,8 +6,6 @@ from pydantic import BeforeValidator, Field, PositiveInt
 
 from sbcore.config.section import Section
 
-Percent = Annotated[float, Field(ge=0, le=100)]
-
 MADE_SETS = ("niah", "ruler", "ruler_files", "longbench_v2")
 """Keys of sets of evaluation tasks, each a folder of its own."""
 
@@ -17,8 +15,10 @@ class NiahConfig(Section):
 
     lengths: Annotated[list[PositiveInt], Field(min_length=1)] = [1024, 2048, 4096]
     """Tokens of prompt and answer; a task niah_LENGTH for each."""
-    depths_percent: Annotated[list[Percent], Field(min_length=1)] = [0, 25, 50, 75, 100]
-    """Where the fact stands: 0 is the beginning of the text, 100 its end."""
+    num_depths: Annotated[int, Field(ge=2)] = 5
+    """Places of the fact, from the beginning of the text to its end."""
+    spacing: Literal["linear", "sigmoid"] = "linear"
+    """linear: equal distances; sigmoid: closer ones near both ends."""
     num_examples: PositiveInt = 4
     """Examples of each length and depth."""
     haystack: str = "prose"

@@ -50,13 +50,13 @@ def _makers(config: MakeTasksStage, tokenizer_dir: Path) -> dict[str, Maker]:
 
 def _niah(config: NiahConfig, tokenizer_dir: Path, seed: int, out: Path) -> list[str]:
     from sbcore.evaluate.niah.make import make_niah
-    from sbcore.evaluate.niah.needle import Needle
+    from sbcore.evaluate.niah.needle import Needle, depth_grid
 
     return make_niah(
         out,
         tokenizer_dir=tokenizer_dir,
         lengths=config.lengths,
-        depths_percent=config.depths_percent,
+        depths_percent=depth_grid(config.num_depths, spacing=config.spacing),
         haystack=config.haystack,
         needle=Needle(config.sentence, config.question, config.answer),
         num_examples=config.num_examples,

@@ -31,7 +31,7 @@ def config(tmp_path):
         "topology: {device: cpu}\n"
         "evaluate:\n"
         "  tasks: [first, niah, ruler_vt]\n"
-        "  niah: {lengths: [600], depths_percent: [0, 100], num_examples: 1, max_new_tokens: 2}\n"
+        "  niah: {lengths: [600], num_depths: 2, num_examples: 1, max_new_tokens: 2}\n"
         "  ruler: {lengths: [2400], tasks: [ruler_vt], num_examples: 1}\n"
         "  prompt_style: plain\n"
         "variants:\n"

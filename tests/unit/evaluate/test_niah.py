@@ -11,11 +11,16 @@ from sbcore.evaluate.metrics import find_metric
 from sbcore.evaluate.niah.haystack import open_haystack
 from sbcore.evaluate.niah.heat_map import Grid, heat_map, score_niah
 from sbcore.evaluate.niah.make import make_niah
-from sbcore.evaluate.niah.needle import ACCESS_CODE, Needle, depth_grid, hide
+from sbcore.evaluate.niah.needle import Needle, depth_grid, hide
 from sbcore.evaluate.predictions import row_of
 from sbcore.evaluate.prompts import fill_template
 from sbcore.evaluate.task_folder import load_tasks
 
+ACCESS_CODE = Needle(
+    sentence="The access code of the north gate is {value}.",
+    question="What is the access code of the north gate?",
+    answer="{value}",
+)
 DEPTHS = [0.0, 25.0, 50.0, 75.0, 100.0]
 LENGTHS = [900, 2000]
 

@@ -38,14 +38,6 @@ class Needle:
         return Needle(*(text.replace(_VALUE, str(value)) for text in texts))
 
 
-ACCESS_CODE = Needle(
-    sentence="The access code of the north gate is {value}.",
-    question="What is the access code of the north gate?",
-    answer=_VALUE,
-)
-"""A needle whose value cannot be guessed: 1 of 9,000,000."""
-
-
 def draw_value(rng: random.Random) -> int:
     """Returns a number of seven digits."""
     return rng.randrange(10**6, 10**7)

@@ -50,7 +50,7 @@ def plan_times() -> str:
     """
     times: dict[tuple[str, str], dict[str, list[float]]] = {}
     for (_, barrier, ranks, batch), rows in by_situation("balancers.csv", "balancer").items():
-        stages = " of 4 stages" if barrier == "pipeline" else ""
+        stages = ", 4 stages" if barrier == "pipeline" else ""
         for name, row in rows.items():
             of_size = times.setdefault((f"{ranks}{stages}", batch), {})
             of_size.setdefault(name, []).append(float(row["plan_ms"]))

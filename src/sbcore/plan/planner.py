@@ -43,11 +43,12 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
     top_k = _top_k(config, samples)
     num_extrapolated = _check_reach(config, samples, model, top_k=top_k)
     measured = BudgetCost(model, top_k)
+    own = own_cost(config.balancer, measured, formula=lambda: read_formula(latency))
     job = _Job(
         balancer=config.balancer,
         topology=make_topology(config, samples, model),
         cost=KnownLengthsCost(measured, samples.lengths),
-        own_cost=own_cost(config.balancer, measured, formula=lambda: read_formula(latency)),
+        own_cost=KnownLengthsCost(own, samples.lengths),
         seed=config.seed,
     )
     batches = list(drawn_steps(samples.lengths, config.sampling, seed=config.seed))

@@ -24,12 +24,16 @@ def test_sab_is_near_the_best_in_every_committed_situation(results: Path) -> Non
     import tables
 
     situations = tables.by_situation("balancers.csv", "balancer").values()
-    assert len(situations) == 40
+    assert len(situations) == 52
     for rows in situations:
         assert float(rows["sab"]["step_ms"]) <= 1.01 * min(
             float(r["step_ms"]) for r in rows.values()
         )
-        assert all(float(row["speedup_over_random"]) >= 1 for row in rows.values())
+        assert all(
+            float(row["speedup_over_random"]) >= 1
+            for name, row in rows.items()
+            if name != "tokens_squared"  # wrong by a power
+        )
 
 
 def test_scripts_still_write_these_columns(results: Path) -> None:

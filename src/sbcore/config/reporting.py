@@ -75,7 +75,7 @@ class EvaluateConfig(Section):
     batch_size: PositiveInt = 16
     """Most prompts generated together."""
     batch_tokens: PositiveInt = 65_536
-    """Most tokens of prompts read in one pack; a longer prompt is read alone."""
+    """Most tokens of prompts read in one pack, padded twice as many; a longer prompt goes alone."""
     max_examples: PositiveInt = 200
     """Most examples per task."""
     curve_top_k: list[PositiveInt] = []

@@ -10,18 +10,24 @@ def make_batches(
 ) -> list[list[int]]:
     """Returns the indices of prompts in batches of like lengths, longest first.
 
-    A batch has at most ``batch_tokens`` together; a longer prompt goes alone. What does not fit
+    A batch has at most ``batch_tokens`` together, and twice as many when each prompt is counted
+    with the batch's longest, as the cache holds them; a longer prompt goes alone. What does not fit
     into memory so fails at once. The batches depend on the prompts alone: a resumed run, and any
     number of ranks, compute the same numbers.
     """
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids))
+    lengths = [len(prompt.ids) for prompt in prompts]
     batches: list[list[int]] = []
-    room = 0
-    for index in order:
-        length = len(prompts[index].ids)
-        if not batches or len(batches[-1]) == batch_size or length > room:
+    for index in sorted(range(len(prompts)), key=lambda index: -lengths[index]):
+        if not batches or not _fits(
+            [lengths[i] for i in (*batches[-1], index)], batch_size, batch_tokens
+        ):
             batches.append([])
-            room = batch_tokens
         batches[-1].append(index)
-        room -= length
     return batches
+
+
+def _fits(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> bool:
+    padded = len(lengths) * lengths[0]
+    return (
+        len(lengths) <= batch_size and sum(lengths) <= batch_tokens and padded <= 2 * batch_tokens
+    )

@@ -5,7 +5,6 @@ in every evaluation here. Each budget is an evaluation of its own (``top_k_4/``,
 killed run goes on where it was.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sbcore.artifacts import replace_when_done, write_json
 from sbcore.config.stages import EvaluateStage
 from sbcore.evaluate.bootstrap import paired_difference
+from sbcore.evaluate.curve_files import FULL, draw_curve, write_curve
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.prompts import fill_template
 from sbcore.evaluate.run import evaluate
@@ -21,10 +21,8 @@ from sbcore.evaluate.shards import ALONE
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.progress import Progress
 
-FULL = "full"
 _SHARED = ("chance", "metrics", "num_examples", "truncation_tokens", "prompt_style")
 
 
@@ -106,45 +104,6 @@ def at_budget(config: EvaluateStage, top_k: int | None) -> EvaluateStage:
         return config.model_copy(update={"kind": "dense"})
     attention = config.attention.model_copy(update={"top_k": top_k})
     return config.model_copy(update={"kind": "sparse", "attention": attention})
-
-
-def write_curve(summary: Mapping[str, Any], path: Path) -> None:
-    """Writes a row per budget and task; ``low`` and ``high`` bound the difference to full."""
-    columns = ("top_k", "budget_tokens", "task", "num_examples", "score", "low", "high")
-    with replace_when_done(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(columns)
-        for point in summary["budgets"]:
-            for task, score in point["scores"].items():
-                place = (point["top_k"] or FULL, point["budget_tokens"], task)
-                interval = point["difference_to_full"][task]
-                rows.writerow([*place, summary["num_examples"][task], score, *interval])
-
-
-def draw_curve(summary: Mapping[str, Any]) -> "Figure":
-    """Returns the figure of a ``budget_curve.json``: a line per task, the mean in black."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    points = summary["budgets"]
-    labels = [FULL if point["top_k"] is None else str(point["top_k"]) for point in points]
-    with mpl.rc_context({"font.size": 9, "figure.constrained_layout.use": True}):
-        figure = Figure(figsize=(6.4, 3.6))
-        axes = figure.add_subplot()
-        for task in points[0]["scores"]:
-            axes.plot(labels, [point["scores"][task] for point in points], "o-", ms=4, label=task)
-        means = [point["score_mean"] for point in points]
-        axes.plot(labels, means, "o-", color="black", lw=2.4, ms=5, label="mean")
-        if (trained := str(summary["trained_top_k"])) in labels:
-            axes.axvline(labels.index(trained), color="grey", lw=1, ls=":", label="trained with")
-        axes.set_ylim(0, 102)  # markers at 100 stay whole
-        axes.set_xlabel(
-            f"top_k, blocks of {summary['block_size']} tokens, while the prompt is read"
-        )
-        axes.set_ylabel("score, %")
-        axes.grid(visible=True, alpha=0.3)
-        figure.legend(loc="outside right upper", frameon=False)
-    return figure
 
 
 def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from rich.progress import Progress
 from sbcore.evaluate.budget_curve import (
     at_budget,
     doubling_budgets,
-    draw_curve,
     enough_top_k,
     score_budgets,
 )
+from sbcore.evaluate.curve_files import draw_curve
 
 
 @pytest.fixture

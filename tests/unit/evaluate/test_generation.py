@@ -149,6 +149,13 @@ def test_batches_hold_like_lengths_longest_first():
     assert make_batches(prompts, batch_size=9, batch_tokens=1000) == [[1, 5, 4, 3, 0, 2]]
     assert make_batches(prompts, batch_size=2, batch_tokens=1000) == [[1, 5], [4, 3], [0, 2]]
     assert make_batches(prompts, batch_size=9, batch_tokens=25) == [[1], [5, 4], [3, 0, 2]]
+    assert make_batches(prompts, batch_size=9, batch_tokens=60) == [[1], [5, 4, 3, 0, 2]]
+    assert make_batches(prompts, batch_size=9, batch_tokens=75) == [[1, 5, 4], [3, 0, 2]]
+
+
+def test_a_long_prompt_makes_few_wide_rows():
+    prompts = [Prompt([0] * length, False) for length in (50, 3, 3, 3, 3)]
+    assert make_batches(prompts, batch_size=9, batch_tokens=100) == [[0, 1, 2, 3], [4]]
 
 
 def test_every_prompt_is_in_one_batch():

@@ -1,14 +1,15 @@
 """What a budget range on the host, head windows and the dense first rows change; packed calls.
 
-Usage: PYTHONPATH=kernels python kernels/bench/bounds.py OUT.csv [--check] [CASE ...]
+Usage: PYTHONPATH=kernels python kernels/bench/bounds.py OUT.csv [--check] [--only=NAME,...]
+[CASE ...]
 
 `--check` calls everything once and times nothing: it fills the compiler's cache, and several
-processes may do it side by side. Rows of one run share `run_id`: take ratios inside it. "graph"
-replays a captured CUDA graph, so that it is time on the device alone.
+processes may do it side by side. `--only` names the implementations to call. Rows of one run
+share `run_id`: take ratios inside it. "graph" replays a captured CUDA graph, so that it is time
+on the device alone. `length` counts all tokens of the `batch` sequences of a call.
 """
 
 import csv
-import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,12 +21,10 @@ from typing import Any
 import torch
 import triton
 from inputs import draw_inputs
-from peers import dense_call
-from timing import Timing, time_call
-from torch.nn.attention.varlen import varlen_attn
+from peers import dense_call, library_calls
+from timing import Timing, captured, time_call
 
 from sbkernels import moba_attention, select_blocks
-from sbkernels.moba.dense import attend_dense
 from sbkernels.moba.triton import op, windows
 from sbkernels.testing import FAMILIES, PackedInputs, assert_close
 
@@ -34,11 +33,17 @@ MOONCAKE = (5871, 6413, 17759, 949, 3167, 2794, 922, 932, 1042, 2353, 2382, 1290
 MOONCAKE_LENGTHS = (*MOONCAKE, 1556, 4365)
 NEVER = 2.0
 Call = Callable[[], object]
+DESCRIPTION = (
+    *("device", "torch", "triton", "length", "block_size", "top_k"),
+    *("num_heads", "num_kv_heads", "head_dim", "batch"),
+)
+COLUMNS = (*DESCRIPTION, "inputs", "part", "implementation", *Timing.__annotations__, "run_id")
+HEAD_DIM = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Sequences and a budget; heads of 128 dimensions."""
+    """Sequences and a budget."""
 
     lengths: tuple[int, ...]
     block_size: int = 256
@@ -49,6 +54,8 @@ class Case:
 
 
 CASES = {
+    "2k": Case(lengths=(2048,), top_k=4, families=("iid",)),
+    "4k": Case(lengths=(4096,), top_k=8, families=("iid",)),
     "8k": Case(lengths=(8192,), families=("iid",)),
     "16k": Case(lengths=(16384,)),
     "32k": Case(lengths=(32768,)),
@@ -111,48 +118,6 @@ def select_call(case: Case, inputs: PackedInputs) -> Call:
     return lambda: select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **sizes)
 
 
-def library_calls(inputs: PackedInputs, lengths: tuple[int, ...]) -> dict[str, Call]:
-    """Returns dense attention by the library: a call per sequence, and one for variable lengths."""
-    leaves = [x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v)]
-    scale = inputs.q.shape[2] ** -0.5
-
-    def one_by_one() -> object:
-        parts = zip(*(x.split(lengths) for x in leaves), strict=True)
-        out = torch.cat([attend_dense(*part, scale=scale) for part in parts])
-        return torch.autograd.grad(out, leaves, inputs.grad_out)
-
-    known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {}
-    options = options or {"window_size": (-1, 0)}
-    if "enable_gqa" in known:
-        options["enable_gqa"] = True
-    ends, longest = inputs.cu_seqlens, inputs.max_seqlen
-
-    def varlen() -> object:
-        out = varlen_attn(*leaves, ends, ends, longest, longest, **options)
-        return torch.autograd.grad(out, leaves, inputs.grad_out)
-
-    return {"cudnn_each": one_by_one, "varlen": varlen}
-
-
-def captured(call: Call) -> Call:
-    """Returns the replay of a CUDA graph of the call."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = call()
-
-    def replay() -> object:
-        graph.replay()
-        return kept
-
-    return replay
-
-
 def calls_of(name: str, case: Case, family: str) -> Iterator[tuple[str, str, Call]]:
     """Yields (part, implementation, call) of a case; a name in _graph asks for a captured one."""
     inputs = _draw(case, case.lengths, family)
@@ -196,6 +161,7 @@ def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple
             if length <= 16384:
                 yield both, "triton_dense_rows_graph", prefixed
     if length <= 16384:
+        yield both, "triton_unbounded_graph", attend_call(case, inputs, bounded=False)
         yield "selection", "triton_graph", select_call(case, inputs)
         cudnn = dense_call(inputs, "cudnn", backward=True)
         yield both, "cudnn_graph", cudnn
@@ -231,30 +197,40 @@ def _draw(case: Case, lengths: tuple[int, ...], family: str) -> PackedInputs:
         lengths,
         num_heads=case.num_heads,
         num_kv_heads=case.num_kv_heads,
-        head_dim=128,
+        head_dim=HEAD_DIM,
         family=family,
         seed=0,
     )
 
 
-def main(target: Path, names: list[str], *, check: bool) -> None:
-    """Writes a row per measurement as it is taken."""
-    fixed = {
-        "device": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "run_id": uuid.uuid4().hex[:8],
-    }
+def _describe(case: Case) -> dict[str, object]:
+    values = (
+        torch.cuda.get_device_name(),
+        torch.__version__,
+        triton.__version__,
+        sum(case.lengths),
+        case.block_size,
+        case.top_k,
+        case.num_heads,
+        case.num_kv_heads,
+        HEAD_DIM,
+        len(case.lengths),
+    )
+    return dict(zip(DESCRIPTION, values, strict=True))
+
+
+def main(target: Path, names: list[str], *, only: list[str], check: bool) -> None:
+    """Writes a row per measurement as it is taken, of the implementations in `only` if any."""
+    run_id = uuid.uuid4().hex[:8]
     with target.open("w", newline="") as file:
-        columns = ["case", "inputs", "part", "implementation", *Timing.__annotations__, *fixed]
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for name in names or CASES:
             case = CASES[name]
             for family in case.families[:1] if check else case.families:
                 for part, implementation, call in calls_of(name, case, family):
-                    label = {"case": name, "inputs": family, "part": part}
-                    label["implementation"] = implementation
+                    if only and implementation not in only:
+                        continue
                     try:
                         timed = captured(call) if implementation.endswith("_graph") else call
                         timed()
@@ -265,7 +241,8 @@ def main(target: Path, names: list[str], *, check: bool) -> None:
                         continue
                     timing = time_call(timed)
                     numbers = {key: f"{value:.3f}" for key, value in asdict(timing).items()}
-                    writer.writerow({**label, **numbers, **fixed})
+                    label = {"inputs": family, "part": part, "implementation": implementation}
+                    writer.writerow({**_describe(case), **label, **numbers, "run_id": run_id})
                     file.flush()
                     line = f"{name:10}{family[:4]:6}{part:17}{implementation:27}"
                     print(f"{line}{timing.p50_ms:9.3f} ms {timing.peak_gib:7.3f} GiB", flush=True)
@@ -274,5 +251,10 @@ def main(target: Path, names: list[str], *, check: bool) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [x for x in sys.argv[2:] if x != "--check"]
-    main(Path(sys.argv[1]), arguments, check="--check" in sys.argv)
+    options = [x for x in sys.argv[2:] if x.startswith("--")]
+    main(
+        Path(sys.argv[1]),
+        [x for x in sys.argv[2:] if x not in options],
+        only=[x for o in options if o.startswith("--only=") for x in o[7:].split(",")],
+        check="--check" in options,
+    )

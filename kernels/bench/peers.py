@@ -3,13 +3,17 @@
 Shapes: T tokens of one sequence, H query heads, G key heads, D head dim.
 """
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
+from sbkernels.moba.dense import attend_dense
 from sbkernels.moba.triton.lists import UnionLists
 from sbkernels.testing import PackedInputs
 
@@ -29,6 +33,32 @@ def dense_call(
         return torch.autograd.grad(out, (q, k, v), grad_out) if backward else out
 
     return call
+
+
+def library_calls(
+    inputs: PackedInputs, lengths: tuple[int, ...]
+) -> dict[str, Callable[[], object]]:
+    """Returns dense attention by the library: a call per sequence, and one for variable lengths."""
+    leaves = [x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v)]
+    scale = inputs.q.shape[2] ** -0.5
+
+    def one_by_one() -> object:
+        parts = zip(*(x.split(lengths) for x in leaves), strict=True)
+        out = torch.cat([attend_dense(*part, scale=scale) for part in parts])
+        return torch.autograd.grad(out, leaves, inputs.grad_out)
+
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {}
+    options = options or {"window_size": (-1, 0)}
+    if "enable_gqa" in known:
+        options["enable_gqa"] = True
+    ends, longest = inputs.cu_seqlens, inputs.max_seqlen
+
+    def varlen() -> object:
+        out = varlen_attn(*leaves, ends, ends, longest, longest, **options)
+        return torch.autograd.grad(out, leaves, inputs.grad_out)
+
+    return {"cudnn_each": one_by_one, "varlen": varlen}
 
 
 def flex_call(

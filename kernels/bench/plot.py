@@ -13,18 +13,22 @@ COLORS = {"iid": "tab:blue", "correlated": "tab:orange"}
 
 
 def read_speedups(source: Path) -> dict[str, dict[str, float]]:
-    """Returns for each setting and input family cuDNN's time over ours, forward and backward."""
-    times: dict[tuple[str, str], dict[str, float]] = {}
+    """Returns for each setting and input family cuDNN's time over ours, forward and backward.
+
+    Both of one run: the last that has them.
+    """
+    times: dict[tuple[str, str, str], dict[str, float]] = {}
     with source.open() as file:
         for row in csv.DictReader(file):
             if row["part"] == "forward_backward" and row["batch"] == "1":
                 heads = f"{row['num_heads']}/{row['num_kv_heads']} d{row['head_dim']}"
                 name = f"{int(row['length']) // 1024}K {row['block_size']}x{row['top_k']} {heads}"
-                cell = times.setdefault((name, row["inputs"]), {})
+                cell = times.setdefault((name, row["inputs"], row["run_id"]), {})
                 cell[row["implementation"]] = float(row["p50_ms"])
     speedups: dict[str, dict[str, float]] = {}
-    for (name, family), cell in times.items():
-        speedups.setdefault(name, {})[family] = cell["cudnn"] / cell["triton"]
+    for (name, family, _), cell in times.items():
+        if cell.keys() >= {"cudnn", "triton"}:
+            speedups.setdefault(name, {})[family] = cell["cudnn"] / cell["triton"]
     return speedups
 
 

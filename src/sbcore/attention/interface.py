@@ -15,6 +15,11 @@ from sbcore.attention.dense import dense_attention
 from sbkernels import BlockSelection, moba_attention, select_blocks
 
 ATTENTION_NAME = "sparsebalance"
+# A call of the library for each sequence keeps the host busy for 0.4 ms, forward and backward: as
+# long as an H100 works on 4K tokens. A pack of 64 x 1K takes 24 ms that way and 4.4 in one call of
+# our kernels, one of 8 x 8K takes 16 against 21 (kernels/bench/results/h100.csv).
+MIN_MEAN_TOKENS = 4096
+MAX_SHORT_SEQUENCES = 2
 
 
 def register_attention() -> None:
@@ -85,7 +90,8 @@ def _choose(
 ) -> BlockSelection | None:
     """Returns the layer's blocks, None for dense attention; keeps them for a recomputation."""
     top_k = None if call.budgets is None else call.budgets.top_k(layer, q, k, call)
-    if top_k is None or (call.covers_all and call.backend != "reference"):
+    one_by_one = not q.is_cuda or suit_one_by_one(call.lengths)
+    if top_k is None or (call.covers_all and one_by_one and call.backend != "reference"):
         return None
     least, most = call.top_k_range
     selection = select_blocks(
@@ -102,6 +108,12 @@ def _choose(
     if call.keep_choices:
         call.choices[layer] = selection
     return selection
+
+
+def suit_one_by_one(lengths: tuple[int, ...]) -> bool:
+    """Returns whether dense attention shall be a library call for each sequence of a pack."""
+    few = len(lengths) <= MAX_SHORT_SEQUENCES
+    return few or sum(lengths) >= MIN_MEAN_TOKENS * len(lengths)
 
 
 def _call_of_rows(module: Any, query: torch.Tensor) -> AttentionCall:

@@ -138,6 +138,12 @@ def test_a_budget_of_all_blocks_selects_nothing(top_k, selected, monkeypatch):
         torch.testing.assert_close(sparse, logits(model, top_k=None), rtol=0, atol=0)
 
 
+def test_packs_of_many_short_sequences_are_one_call():
+    assert interface.suit_one_by_one((8192,) * 8)
+    assert interface.suit_one_by_one((700,))
+    assert not interface.suit_one_by_one((1024,) * 64)
+
+
 def test_budgets_that_the_host_does_not_know_are_selected():
     call = AttentionCall(
         torch.tensor([0, 40], dtype=torch.int32), (40,), 16, "torch", FixedBudgets(torch.ones(1))

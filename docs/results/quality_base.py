@@ -1,7 +1,8 @@
 """The start of all variants of a seed: the demo's short samples until the tasks are solved, dense.
 
 As `sbcore.demo.base_model`, but on a GPU and with a model 300 times as large: batches are drawn by
-worker processes, weights compute in bfloat16 there.
+worker processes, weights compute in bfloat16 there. A model of 256 x 4 solves the tasks within 140
+steps of 4,096 tokens at these rates, measured on a CPU.
 """
 
 import sys

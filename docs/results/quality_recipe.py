@@ -43,7 +43,7 @@ class Recipe:
     learning_rate: float = 5e-4
     num_ranks: int = 4
     micro_batch_tokens: int = 16_384
-    base_steps: int = 600
+    base_steps: int = 400
     base_tokens_per_step: int = 16_384
     base_muon_rate: float = 2e-3
     base_adam_rate: float = 2e-3

@@ -5,6 +5,7 @@ together. Classes are the labels of a classification task, empty elsewhere.
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from sbcore.errors import SparseBalanceError, unknown_name
 from sbcore.evaluate.answer_f1 import qa_f1, qa_f1_zh
@@ -60,6 +61,24 @@ METRICS: dict[str, Metric] = {
     "match_all": _whole(match_all),
     "match_part": _whole(match_part),
 }
+
+
+PACKAGES = {"rouge": ("rouge",), "rouge_zh": ("rouge", "jieba"), "qa_f1_zh": ("jieba",)}
+"""What metrics need beyond the standard library."""
+
+
+def require_packages(metric: str, *, place: str) -> None:
+    """Refuses a metric whose packages are not there, before answers are made for nothing.
+
+    Raises:
+        SparseBalanceError: A package cannot be imported; ``place`` says what asked for it.
+    """
+    for package in PACKAGES.get(metric, ()):
+        if find_spec(package) is None:
+            raise SparseBalanceError(
+                f"{place}: metric = {metric}: needs the package {package}. pip install {package}, "
+                "or leave the task out here and score its predictions elsewhere."
+            )
 
 
 def find_metric(name: str, *, place: str) -> Metric:

@@ -10,6 +10,7 @@ from sbcore.evaluate.answering import Answering, Asked
 from sbcore.evaluate.descriptions import write_descriptions
 from sbcore.evaluate.families import refuse_short_limit, summarize_families
 from sbcore.evaluate.loading import load_tokenizer
+from sbcore.evaluate.metrics import require_packages
 from sbcore.evaluate.result import TaskResult, summarize
 from sbcore.evaluate.shards import Shard
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
@@ -39,6 +40,8 @@ def evaluate(
     """
     settings = config.evaluate
     tasks = load_tasks(task_dirs, settings.tasks, max_examples=settings.max_examples)
+    for loaded in tasks:
+        require_packages(loaded.task.metric, place=loaded.task.name)
     refuse_short_limit(tasks, max_prompt_tokens=settings.max_prompt_tokens)
     needs_template = settings.prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=needs_template)

@@ -189,6 +189,19 @@ def test_fewer_predictions_than_examples(call, tmp_path):
     assert "1/200" in out
 
 
+def test_packages_that_are_missing(evaluate, config, task_dir, monkeypatch, tmp_path):
+    narrow(config)
+    tasks = task_dir / "tasks.json"
+    tasks.write_text(tasks.read_text().replace("match_part", "rouge_zh"))
+    monkeypatch.setattr("sbcore.evaluate.metrics.find_spec", lambda name: name == "rouge" or None)
+    assert evaluate()[::2] == (
+        2,
+        "first: metric = rouge_zh: needs the package jieba. pip install jieba, or leave the task "
+        "out here and score its predictions elsewhere.\n",
+    )
+    assert not (tmp_path / "eval").exists()
+
+
 def test_variant_that_is_none(evaluate):
     code, _, error = evaluate("--variant", "dens")
     assert (code, error) == (

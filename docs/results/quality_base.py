@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from quality_recipe import Recipe
-from quality_weights import TwoTypes
+from quality_weights import TwoTypes, working_type
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Qwen2ForCausalLM
@@ -60,10 +60,7 @@ def make_model(recipe: Recipe, folder: Path, *, seed: int) -> Qwen2ForCausalLM:
 def train_base(recipe: Recipe, folder: Path, out: Path, *, seed: int, device: torch.device) -> None:
     """Writes a Hugging Face directory, float32, with the tokenizer."""
     model = make_model(recipe, folder, seed=seed).to(device)
-    start = TwoTypes(model)  # float32, before the weights are rounded
-    model.to(torch.bfloat16 if device.type == "cuda" else torch.float32)
-    weights = start
-    weights.working = list(model.parameters())
+    weights = TwoTypes(model, working_type(device))
     optimizers = _optimizers(recipe, weights)
     workers = _WORKERS if device.type == "cuda" else 0
     batches = DataLoader(Drawn(recipe, folder, seed=seed), batch_size=None, num_workers=workers)

@@ -26,7 +26,7 @@ from quality_recipe import VARIANTS, Recipe
 from quality_training import Training
 from rich.progress import Progress
 
-from sbcore.artifacts import git_state, package_versions, write_json
+from sbcore.artifacts import package_versions, write_json
 from sbcore.config.stages import evaluate_stage
 from sbcore.device import device_name
 from sbcore.evaluate.run import evaluate
@@ -46,7 +46,7 @@ def main() -> None:
             break
         run_seed(recipe, folder, out / f"seed{seed}", seed=seed, device=device)
         longest = max(longest, time.perf_counter() - begun)
-    facts = {"device": device_name(device), **git_state(), "packages": package_versions()}
+    facts = {"device": device_name(device), "packages": package_versions()}
     write_json(out / "circumstances.json", facts)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from quality_recipe import Recipe
-from quality_weights import TwoTypes
+from quality_weights import TwoTypes, working_type
 from torch import nn
 
 from sbcore.attention import AttentionCall
@@ -44,9 +44,8 @@ class Training:
         self.plan, self.latency = plan_stage(config, name), recipe.latency()
         self.store, self.device = TokenStore(folder / "data"), device
         self.model: Any = load_model(base, dtype=torch.float32).to(device)
-        self.weights = TwoTypes(self.model)
-        self.model.to(torch.bfloat16 if device.type == "cuda" else torch.float32).train()
-        self.weights.working = list(self.model.parameters())
+        self.model.train()
+        self.weights = TwoTypes(self.model, working_type(device))
         give_loss(self.model, "chunked")
         train = self.stage.train
         self.optimizer = torch.optim.AdamW(

@@ -1,13 +1,21 @@
 """The memory limit as a cap in tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sbcore.config.compute import TopologyConfig
+from sbcore.config.schema import Config
+from sbcore.config.stages import plan_stage
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.memory import Memory, MemoryLine
+from sbcore.latency.model import TableLatencyModel
+from sbcore.plan import bench
 from sbcore.plan.index import Samples
 from sbcore.plan.memory import capped_tokens
+from sbcore.plan.planner import make_topology
 from sbcore.types import IntArray
 
 
@@ -43,6 +51,20 @@ def test_recomputation_does_not_hide_what_does_not_fit_below_it() -> None:
     """50,000 recomputed tokens need 6 GiB, but 19,000 kept ones 20."""
     assert capped(Latency(again=20_000), 10.0, 100) == 9_000
     assert capped(Latency(again=20_000), 10.0, 100, 50_000) == 9_000  # travels alone
+
+
+def test_the_cap_of_a_measured_table_is_the_topology_s(tmp_path: Path) -> None:
+    bench._write_profile(tmp_path / "profile")
+    latency = TableLatencyModel.read(tmp_path / "profile", block_size=256)
+    line = MemoryLine(1.0, 0.001)
+    measured = replace(latency, memory=Memory(line, line, recompute_above=None))
+    config = Config(topology=TopologyConfig(max_tokens=65_536, max_memory_gib=21.0))
+    stage = plan_stage(config, "baseline")
+    assert make_topology(stage, samples(100, 19_000), measured).max_tokens == 20_000
+    with pytest.raises(SparseBalanceError, match="needs 31.0 GiB alone"):
+        make_topology(stage, samples(100, 30_000), measured)
+    with pytest.raises(SparseBalanceError, match="holds no memory"):
+        make_topology(stage, samples(100), latency)
 
 
 def test_a_sample_that_does_not_fit_alone_is_refused() -> None:

@@ -172,9 +172,10 @@ def test_the_layout_follows_the_union_inflation(device):
     table = build_block_table(inputs.cu_seqlens, 896, block_size=64)
     lists = build_union_lists(selection.words, table, tile_rows=64, num_skipped=0)
     # All past blocks chosen: inflation 1. One of up to nine: nearly all of them per tile.
-    layout = choose_layout(lists, table, max_inflation=1.5)
+    layout, overflow = choose_layout(lists, table, max_inflation=1.5)
     assert layout.tolist() == [[0, 1]] * 4
-    assert not choose_layout(lists, table, max_inflation=50.0).any()
+    assert not overflow.any()
+    assert not choose_layout(lists, table, max_inflation=50.0)[0].any()
 
 
 @pytest.mark.parametrize("row_stride", [5, 16])

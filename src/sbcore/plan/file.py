@@ -15,7 +15,7 @@ from sbcore.types import BatchPlan, FloatArray, IntArray
 
 PLAN, SUMMARY = "plan.parquet", "summary.json"
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 
 PLAN_SCHEMA = pa.schema(
     [

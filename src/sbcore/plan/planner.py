@@ -70,7 +70,9 @@ def plan_variant(config: PlanStage, *, index: Path, latency: Path, out: Path) ->
     }
     order = sampling_digest(samples.sample_ids[chosen] for chosen in batches)
     made_for = _metadata(config, index=index, table=profile_files(latency)[0])
-    rows.write(out / PLAN, made_for | {"order_digest": order})
+    rows.write(
+        out / PLAN, made_for | {"order_digest": order, "max_tokens": str(job.topology.max_tokens)}
+    )
     write_json(out / SUMMARY, summary)
     return summary
 

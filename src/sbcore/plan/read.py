@@ -27,8 +27,9 @@ class StepPlan:
 class PlanFile:
     """The plan of a whole training, step by step.
 
-    ``order_digest`` names the sequence of global batches (see `sampling_digest`): plans with equal
-    ones can take over from each other after any step, whatever their ranks and balancers.
+    ``max_tokens`` is the cap that it kept, lowered where memory asked for it. ``order_digest``
+    names the sequence of global batches (see `sampling_digest`): plans with equal ones can take
+    over from each other after any step, whatever their ranks and balancers.
 
     Raises:
         SparseBalanceError: The file is missing or broken, of another format version, or made for
@@ -44,6 +45,7 @@ class PlanFile:
         self.num_ranks = int(metadata["num_ranks"])
         self.barrier = Barrier(metadata["barrier"])
         self.block_size = int(metadata["block_size"])
+        self.max_tokens = int(metadata["max_tokens"])
         self.order_digest = metadata["order_digest"]
         self._columns = {
             name: table[name].to_numpy().astype(np.int64)

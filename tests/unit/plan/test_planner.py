@@ -87,7 +87,7 @@ def test_a_plan_is_read_back_as_it_was_made(inputs: dict[str, Path], balancer: o
     summary = plan_variant(stage(balancer=balancer), **inputs)
     plan = PlanFile(inputs["out"] / "plan.parquet", index=inputs["index"])
     assert (plan.num_steps, plan.num_ranks, plan.barrier) == (4, 2, Barrier.STEP)
-    assert plan.variant == "sab"
+    assert (plan.variant, plan.max_tokens) == ("sab", 2048)
     seen = []
     for number, told in enumerate(summary["steps"]):
         step = plan.step(number)
@@ -171,7 +171,7 @@ def test_the_plan_of_another_data_set_is_refused(inputs: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize(
     ("metadata", "told"),
-    [({"format_version": "0"}, "format_version = 0: not 2"), ({}, "format_version = none: not 2")],
+    [({"format_version": "0"}, "format_version = 0: not 3"), ({}, "format_version = none: not 3")],
 )
 def test_another_format_is_refused(
     inputs: dict[str, Path], metadata: dict[str, str], told: str

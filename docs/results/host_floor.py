@@ -30,16 +30,26 @@ from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
 
 FEW = {"layers_per_shard": 12, "keep_gathered": True}
+COMPILED = {"compile_layers": True, **FEW}
 WAYS = {
     "recomputed": {"activation_checkpointing": "full"},
     "plain": {},
     "kept gathered": {"keep_gathered": True},
-    "12 layers a collective, kept gathered": FEW,
-    "compiled, 12 layers a collective, kept gathered": {"compile_layers": True, **FEW},
+    "few collectives": FEW,
+    "few collectives, recomputed": {"activation_checkpointing": "full", **FEW},
+    "few collectives, recomputed but attention": {"activation_checkpointing": "selective", **FEW},
+    "compiled, few collectives": COMPILED,
+    "compiled, few collectives, recomputed": {"activation_checkpointing": "full", **COMPILED},
+    "compiled, few collectives, recomputed but attention": {
+        "activation_checkpointing": "selective",
+        **COMPILED,
+    },
     # Last: liger changes the library's modules for the rest of the process.
-    "fused layers, 12 layers a collective, kept gathered": {"fused_layers": True, **FEW},
+    "fused layers, few collectives": {"fused_layers": True, **FEW},
 }
 NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 1, 3, 1192
+LONGEST_KEPT = 40_000
+"""Tokens beyond which activations do not fit unless they are recomputed."""
 
 
 def main() -> None:
@@ -57,7 +67,8 @@ def main() -> None:
     for way, train in ways.items():
         made = _model(ranks, shape, TrainConfig.model_validate(train))
         clock = make_clock(made.module, ranks.device)
-        for tokens in lengths:
+        kept = "activation_checkpointing" not in train
+        for tokens in [n for n in lengths if n <= LONGEST_KEPT or not kept]:
             times, loss = _measure(made, clock, ranks, tokens)
             p20, median, p80 = np.percentile(times, [20, 50, 80]).round(1)
             facts = (device_name(ranks.device), shape, way, ranks.world_size, tokens)

@@ -70,8 +70,9 @@ def cover(
     del max_seqlen  # the boundaries say it
     lengths = cu_seqlens.diff().tolist()
     curves = pack_coverage(
-        q.split(lengths),
-        k.split(lengths),
+        q,
+        k,
+        lengths,
         block_size=block_size,
         ladder=ladder,
         row_stride=row_stride,

@@ -16,6 +16,7 @@ from sbcore.plan.budgets import BudgetAverages
 from sbcore.plan.online import rebalance
 from sbcore.plan.read import StepPlan
 from sbcore.plan.sampling import step_seed
+from sbcore.plan.speed import quantised
 from sbcore.train.account import StepFacts, compute_micro_ms, predicted_micro_ms
 from sbcore.types import Topology
 
@@ -60,7 +61,7 @@ class OnlineLayout:
         expected = self.budgets.expect(plan.lengths)
         batch = rebalance(
             plan.lengths,
-            replace(self._topology, speed_factors=tuple(self.speeds.factors.tolist())),
+            replace(self._topology, speed_factors=quantised(self.speeds.factors)),
             latency=self.latency,
             top_k=expected,
             config=self.balancer,

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # torch's own metadata pins its CUDA packages; a CPU machine must not install them.
 _LEFT_OUT = re.compile(r"^(pip|wheel|sparsebalance|nvidia[-_].*|cuda[-_].*)$", re.IGNORECASE)
-_MARKERS = dict.fromkeys(("liger_kernel", "triton"), '; platform_system == "Linux"')
+_MARKERS = {"triton": '; platform_system == "Linux"'}
 
 
 def main() -> None:

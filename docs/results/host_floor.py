@@ -44,8 +44,6 @@ WAYS = {
         "activation_checkpointing": "selective",
         **COMPILED,
     },
-    # Last: liger changes the library's modules for the rest of the process.
-    "fused layers, few collectives": {"fused_layers": True, **FEW},
 }
 NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 1, 3, 1192
 LONGEST_KEPT = 40_000

@@ -58,8 +58,6 @@ class ProfileLatencyStage(Section):
     threads: int
     activation_checkpointing: Literal["none", "full", "selective"]
     recompute_above_tokens: int
-    fused_loss: Literal["auto", "liger", "chunked"]
-    fused_layers: bool
     compile_layers: bool
     layers_per_shard: int
     keep_gathered: bool
@@ -153,8 +151,6 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
             threads=config.train.threads_per_rank,
             activation_checkpointing=config.train.activation_checkpointing,
             recompute_above_tokens=config.train.recompute_above_tokens,
-            fused_loss=config.train.fused_loss,
-            fused_layers=config.train.fused_layers,
             compile_layers=config.train.compile_layers,
             layers_per_shard=config.train.layers_per_shard,
             keep_gathered=config.train.keep_gathered,

@@ -78,12 +78,6 @@ class TrainConfig(Section):
     recompute_above_tokens: NonNegativeInt = 0
     """Micro-batches of no more tokens keep their activations: recomputing short ones costs host
     time and saves no memory that is short."""
-    fused_loss: Literal["auto", "liger", "chunked"] = "auto"
-    """The head and its loss: by liger's kernel, or in chunks that the backward pass computes again;
-    auto is liger where there is a GPU and liger-kernel is installed. summary.json says which."""
-    fused_layers: bool = False
-    """Norms, rotary embedding and feed-forward by liger's kernels. They save memory traffic but
-    cost more host time than the library's own (docs/results/host-floor.csv)."""
     compile_layers: bool = False
     """Compile each layer around its attention (torch.compile, dynamic shapes)."""
     layers_per_shard: PositiveInt = 1

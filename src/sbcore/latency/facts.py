@@ -22,8 +22,6 @@ def describe(
     num_ranks: int,
 ) -> dict[str, Any]:
     """Returns what the numbers hold for: device, libraries, dtype, backend, ranks, shape."""
-    from sbcore.model.fuse import choose_loss
-
     versions = package_versions()
     gpu = device.type == "cuda"
     backend = config.attention.backend
@@ -46,8 +44,6 @@ def describe(
         if config.activation_checkpointing != "none"
         else None,
         "max_tokens": config.max_tokens,
-        "loss": choose_loss(config.fused_loss, device),
-        "fused_layers": config.fused_layers,
         "keep_gathered": config.keep_gathered,
         "layers_per_shard": config.layers_per_shard,
         "compile_layers": config.compile_layers,

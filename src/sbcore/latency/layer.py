@@ -18,7 +18,6 @@ from sbcore.config.stages import ProfileLatencyStage
 from sbcore.latency.table import GridPoint
 from sbcore.latency.timing import Run
 from sbcore.model.build import fill_model, start_model
-from sbcore.model.fuse import check_liger, choose_loss, fuse_layers
 from sbcore.model.loss import give_loss
 from sbcore.model.recompute import Recompute
 
@@ -176,12 +175,9 @@ def _one_layer(
     if getattr(single, "layer_types", None):
         single.layer_types = single.layer_types[:1]
     model = start_model(single, config.model)
-    if config.fused_layers:
-        check_liger("train.fused_layers = true", device)
-        fuse_layers(model)
     for layer in model.model.layers if config.compile_layers else ():
         layer.forward = torch.compile(layer.forward, dynamic=True)
-    give_loss(model, choose_loss(config.fused_loss, device))
+    give_loss(model)
     fill_model(model, None, device=device, seed=seed)
     model.to(dtype).train()
     model.enable_input_require_grads()  # with frozen embeddings too, the head has a backward

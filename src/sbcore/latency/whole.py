@@ -35,8 +35,6 @@ def train_config(config: ProfileLatencyStage, *, weighs: bool) -> TrainConfig:
     return TrainConfig(
         activation_checkpointing="full" if mode == "none" and weighs else mode,
         recompute_above_tokens=config.recompute_above_tokens,
-        fused_loss=config.fused_loss,
-        fused_layers=config.fused_layers,
         compile_layers=config.compile_layers,
         layers_per_shard=config.layers_per_shard,
         keep_gathered=config.keep_gathered,

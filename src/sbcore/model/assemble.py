@@ -1,4 +1,4 @@
-"""The model as training runs it: fused, recomputed, compiled, sharded, filled.
+"""The model as training runs it: recomputed, compiled, sharded, filled.
 
 The latency profile takes the same one, or its times would be those of another program.
 """
@@ -13,9 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.model.build import fill_model, start_model
-from sbcore.model.fuse import check_liger, choose_loss, fuse_layers
 from sbcore.model.layers import decoder_layers
-from sbcore.model.loss import Fusion, give_loss
+from sbcore.model.loss import give_loss
 from sbcore.model.recompute import Recompute
 from sbcore.model.shard import shard_model
 from sbcore.types import Barrier
@@ -32,7 +31,6 @@ class TrainableModel:
 
     module: nn.Module
     recompute: Recompute
-    loss: Fusion  # whose implementation runs
 
 
 def assemble(
@@ -56,7 +54,7 @@ def assemble(
     on_gpu = mesh.device_type == "cuda"
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     empty = start_model(architecture, model)
-    made = _prepare(empty, train, device)
+    made = _prepare(empty, train)
     shard_model(
         empty,
         decoder_layers(empty),
@@ -71,16 +69,13 @@ def assemble(
     return made
 
 
-def _prepare(model: "PreTrainedModel", train: TrainConfig, device: torch.device) -> TrainableModel:
+def _prepare(model: "PreTrainedModel", train: TrainConfig) -> TrainableModel:
     """Chooses how the layers run; all of it before they are sharded."""
-    layers, loss = decoder_layers(model), choose_loss(train.fused_loss, device)
-    if train.fused_layers:
-        check_liger("train.fused_layers = true", device)
-        fuse_layers(model)
+    layers = decoder_layers(model)
     if train.compile_layers:
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
     mode = train.activation_checkpointing
     recompute = Recompute(layers, mode, above_tokens=train.recompute_above_tokens)
-    give_loss(model, loss)
-    return TrainableModel(model, recompute, loss)
+    give_loss(model)
+    return TrainableModel(model, recompute)

@@ -5,7 +5,7 @@ words would be 20 GB of bf16 logits; here they never exist as a whole.
 """
 
 from types import MethodType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,19 +14,16 @@ from torch.utils.checkpoint import checkpoint
 
 from sbcore.attention.call import AttentionCall
 
-Fusion = Literal["liger", "chunked"]
-
 _CHUNK_LOGITS = 2**27
 """Logits of one chunk: 512 MiB in float32."""
 
 
-def give_loss(model: nn.Module, fusion: Fusion) -> None:
+def give_loss(model: nn.Module) -> None:
     """Replaces the causal model's forward by its summed loss, so that hooks of sharding still run.
 
     The new forward takes ``input_ids`` and ``position_ids`` int64 [1, T], ``predict_at`` and
     ``labels`` int64 [n] and ``sb_call``; it returns the summed cross-entropy, float32.
     """
-    summed = _liger if fusion == "liger" else _chunked
 
     def forward(
         self: Any,
@@ -40,21 +37,13 @@ def give_loss(model: nn.Module, fusion: Fusion) -> None:
         hidden = self.model(
             input_ids=input_ids, position_ids=position_ids, use_cache=False, sb_call=sb_call
         ).last_hidden_state
-        return summed(hidden[0, predict_at], self.lm_head.weight, labels)
+        return summed_loss(hidden[0, predict_at], self.lm_head.weight, labels)
 
     model.forward = MethodType(forward, model)
 
 
-def _liger(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the sum by liger's kernels, which make the gradients in the forward pass."""
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-    loss = LigerFusedLinearCrossEntropyLoss(reduction="sum", accum_dtype=torch.float32)
-    return loss(weight, hidden, labels).float()
-
-
-def _chunked(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the sum chunk by chunk; the backward pass makes each chunk's logits again."""
+def summed_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns the summed cross-entropy; the backward pass makes each chunk's logits again."""
     rows = max(_CHUNK_LOGITS // weight.shape[0], 1)
     if len(labels) <= rows:
         return _sum_of(hidden, weight, labels)

@@ -88,7 +88,7 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
             rows = run.train(resume=arguments.resume)
         save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
-            summary = summarise(rows, stage, device=ranks.device, loss=made.loss)
+            summary = summarise(rows, stage, device=ranks.device)
             write_json(files.summary, summary)
             write_manifest(
                 arguments.out / "manifest.json",

@@ -17,8 +17,6 @@ FREE_KEYS = {
     "train": (
         "activation_checkpointing",
         "recompute_above_tokens",
-        "fused_layers",
-        "fused_loss",
         "compile_layers",
         "layers_per_shard",
         "keep_gathered",

@@ -10,13 +10,12 @@ from sbcore.config.compute import AttentionConfig
 from sbcore.config.stages import TrainStage
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
-from sbcore.model.loss import Fusion
 from sbcore.train.flops import peak_flops
 from sbcore.types import FloatArray
 
 
 def summarise(
-    rows: Sequence[dict[str, Any]], stage: TrainStage, *, device: torch.device, loss: Fusion
+    rows: Sequence[dict[str, Any]], stage: TrainStage, *, device: torch.device
 ) -> dict[str, Any]:
     """Returns summary.json: medians over the steps after warm-up, and their spread.
 
@@ -54,7 +53,6 @@ def summarise(
         **_shares_of_peak(measured, step_ms, name, num_ranks=stage.topology.num_ranks),
         "device": name,
         "backend": backend_name(stage.kind, stage.attention, device.type),
-        "loss": loss,
         "num_ranks": stage.topology.num_ranks,
         "barrier": str(stage.topology.barrier),
     }

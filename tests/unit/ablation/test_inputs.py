@@ -207,10 +207,10 @@ def test_length_sets_are_those_of_the_real_data(repository, real_data, name, cou
 
 
 def test_a_gpu_image_needs_only_what_it_has(repository):
-    """Neither polars nor the workflow engine nor tracking nor liger are there."""
+    """Neither polars nor the workflow engine nor tracking are there."""
     code = """
 import sys
-sys.modules |= dict.fromkeys(["polars", "pandas", "snakemake", "mlflow", "liger_kernel"])
+sys.modules |= dict.fromkeys(["polars", "pandas", "snakemake", "mlflow"])
 import sbcore.ablation.__main__
 """
     paths = [str(repository / "src"), str(repository / "kernels")]

@@ -42,8 +42,6 @@ def stage(**changed: object) -> ProfileLatencyStage:
         "threads": 1,
         "activation_checkpointing": "none",
         "recompute_above_tokens": 0,
-        "fused_loss": "auto",
-        "fused_layers": False,
         "compile_layers": False,
         "layers_per_shard": 1,
         "keep_gathered": False,

@@ -33,7 +33,7 @@ def row(step, step_ms, *, measured=True):
 
 def test_warm_up_steps_do_not_count():
     rows = [row(0, 1000.0, measured=False), row(1, 100.0), row(2, 100.0), row(3, 100.0)]
-    summary = summarise(rows, stage(), device=CPU, loss="chunked")
+    summary = summarise(rows, stage(), device=CPU)
     assert summary["step_time_ms"] == {"median": 100.0, "p20": 100.0, "p80": 100.0}
     assert summary["tokens_per_s"] == pytest.approx(1000.0)
     assert summary["num_measured_steps"] == 3
@@ -46,7 +46,7 @@ def test_warm_up_steps_do_not_count():
 
 def test_a_run_without_measured_steps_says_so():
     with pytest.raises(SparseBalanceError, match="none is left to measure"):
-        summarise([row(0, 1.0, measured=False)], stage(), device=CPU, loss="chunked")
+        summarise([row(0, 1.0, measured=False)], stage(), device=CPU)
 
 
 def test_on_a_gpu_work_is_a_share_of_the_peak(monkeypatch):
@@ -54,17 +54,16 @@ def test_on_a_gpu_work_is_a_share_of_the_peak(monkeypatch):
     monkeypatch.setattr("sbcore.train.summary.device_name", lambda device: name)
     work = {"useful_tflop": 98.9, "dense_equivalent_tflop": 197.8, "executed_tflop": 118.68}
     rows = [row(step, 1000.0) | work for step in range(4)]
-    summary = summarise(rows, stage(), device=CPU, loss="liger")
+    summary = summarise(rows, stage(), device=CPU)
     assert summary["mfu_useful"] == pytest.approx(0.05)  # two ranks
     assert summary["mfu_dense_equivalent"] == pytest.approx(0.1)
     assert summary["hfu"] == pytest.approx(0.06)
-    assert summary["loss"] == "liger"
 
 
 def test_skipped_steps_are_counted_and_left_out_of_the_loss():
     rows = [row(step, 100.0) for step in range(3)]
     rows[2] |= {"loss": None, "grad_norm": None}
-    summary = summarise(rows, stage(), device=CPU, loss="chunked")
+    summary = summarise(rows, stage(), device=CPU)
     assert summary["num_skipped_steps"] == 1
     assert summary["loss_final"] is None
     assert "loss 4.000 -> not finite" in closing_line(summary)

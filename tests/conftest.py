@@ -11,6 +11,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # as the stages set it before importing
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's interpreter stands in for a GPU. Read when triton is imported, which peft does too,
+    # so before any test file is.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -31,8 +38,6 @@ def real_data() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips GPU tests where there is none."""
-    import torch
-
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

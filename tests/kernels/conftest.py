@@ -1,13 +1,7 @@
-"""Without a CUDA device the Triton kernels run in Triton's interpreter, on small shapes."""
-
-import os
+"""Where the tests of kernels keep their tensors."""
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    # Read when triton is imported, hence here and not in a fixture.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ N sequences, L layers.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
 from sbcore.model.recompute import Recompute
 from sbcore.plan.read import StepPlan
@@ -111,9 +111,9 @@ def attended_pairs(lengths: IntArray, top_k: IntArray, *, block_size: int) -> Fl
     return block_size * (block_size * full_rows + rest * past) + own
 
 
-def model_facts(model: torch.nn.Module) -> ModelFacts:
-    """Returns what the count needs; norms and biases are left out."""
-    config = model.config  # type: ignore[union-attr]
+def model_facts(model: Any) -> ModelFacts:
+    """Returns what the count needs of a causal model; norms and biases are left out."""
+    config = model.config
     layers = [p for n, p in model.named_parameters() if p.ndim > 1 and ".layers." in n]
     trained = sum(p.numel() for p in layers if p.requires_grad)
     heads = int(config.num_attention_heads)

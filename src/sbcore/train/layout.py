@@ -10,7 +10,7 @@ import numpy as np
 
 from sbcore.config.method import SabBalancer
 from sbcore.config.stages import TrainStage
-from sbcore.latency.additive import AdditiveLatency
+from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.speed import SpeedFactors
 from sbcore.plan.budgets import BudgetAverages
 from sbcore.plan.online import rebalance
@@ -42,7 +42,9 @@ class PlannedLayout:
 class OnlineLayout:
     """The same sequences spread anew, by the budgets in use and the speeds of the ranks lately."""
 
-    def __init__(self, stage: TrainStage, balancer: SabBalancer, latency: AdditiveLatency) -> None:
+    def __init__(
+        self, stage: TrainStage, balancer: SabBalancer, latency: TableLatencyModel
+    ) -> None:
         self.stage, self.balancer, self.latency = stage, balancer, latency
         topology = stage.topology
         self.budgets = BudgetAverages(
@@ -61,7 +63,7 @@ class OnlineLayout:
         expected = self.budgets.expect(plan.lengths)
         batch = rebalance(
             plan.lengths,
-            replace(self._topology, speed_factors=quantised(self.speeds.factors)),
+            replace(self._topology, speed_factors=quantised(self.speeds.factors.tolist())),
             latency=self.latency,
             top_k=expected,
             config=self.balancer,
@@ -86,7 +88,7 @@ class OnlineLayout:
         self.speeds.load_state_dict(_part(state, "speeds."))
 
 
-def make_layout(stage: TrainStage, latency: AdditiveLatency) -> "PlannedLayout | OnlineLayout":
+def make_layout(stage: TrainStage, latency: TableLatencyModel) -> "PlannedLayout | OnlineLayout":
     """Returns the variant's way to lay out a step."""
     balancer = stage.balancer
     if balancer.kind == "sab" and balancer.online:

@@ -8,6 +8,8 @@ the same trap). Each attempt therefore gets keys of its own.
 import os
 
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from sbcore.errors import SparseBalanceError
 
@@ -30,6 +32,6 @@ def join_ranks(backend: str) -> None:
             f"torchrun --max-restarts {restarts} on {num_nodes} nodes: restarted ranks would meet "
             f"at addresses of dead ones. export {_UNSHARED}=1 on every node."
         )
-    store, rank, world_size = next(dist.rendezvous("env://"))
-    attempt = dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    store, rank, world_size = next(rendezvous("env://"))
+    attempt = PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group(backend, store=attempt, rank=rank, world_size=world_size)

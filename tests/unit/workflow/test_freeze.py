@@ -12,7 +12,7 @@ EDITS = {
     "learning rate": ({"train": {"learning_rate": 1e-4}}, {"run", "train.baseline"}),
     "variant": (
         {"variants": {"baseline": {"max_sequences": 2}}},
-        {"run", "plan.baseline"},
+        {"run", "plan.baseline", "train.baseline"},  # a layout made online reads it too
     ),
     "new variant": (
         {"variants": {"baseline": {"max_sequences": 1}, "b": {}}},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sbcore.artifacts import read_json
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
 from sbcore.data.read import TokenStore
@@ -68,6 +69,8 @@ def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.devic
     """Returns the inputs; raises SparseBalanceError when they do not belong together."""
     plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
     _check_topology(plan, stage, arguments.plan)
+    if arguments.model is not None:
+        _check_vocabulary(arguments.model, arguments.data)
     latency = TableLatencyModel.read(
         arguments.latency, block_size=stage.attention.block_size, device=device_name(device)
     )
@@ -94,6 +97,19 @@ def _check_topology(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
                 f"{folder / 'plan.parquet'}: {key} = {value}: the plan of another topology, "
                 f"topology.{key} is {wanted}. rerun the stage plan."
             )
+
+
+def _check_vocabulary(model: Path, data: Path) -> None:
+    """Refuses tokens that the model has no row for: they would read past its embedding."""
+    has, needs = (
+        read_json(model / "config.json")["vocab_size"],
+        read_json(data / "summary.json")["vocab_size"],
+    )
+    if needs > has:
+        raise SparseBalanceError(
+            f"{model / 'config.json'}: vocab_size = {has}: the data's tokenizer has {needs} "
+            "entries. prepare the data with the model's own tokenizer: data.tokenizer."
+        )
 
 
 def main() -> None:

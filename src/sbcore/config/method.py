@@ -99,6 +99,10 @@ class MovingTuner(Section):
     """Smallest top_k; holds also after the clamp in the layers."""
     cap: NonNegativeInt = 0
     """Largest top_k; 0 = all blocks; holds also after the clamp in the layers."""
+    clamp_every_steps: PositiveInt = 1
+    """Steps between those whose layers measure their own curves and clamp budgets to them. In
+    between budgets hold as decided, within p by the averages: cheaper, and blind to a batch that
+    covers otherwise."""
     ema_decay: float = Field(default=0.9, ge=0, lt=1)
     """Weight of the past in the coverage model's moving average, per observed step."""
 

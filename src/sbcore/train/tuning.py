@@ -60,15 +60,15 @@ class StepTuner:
     def budgets(self, targets: IntArray, batch: PackedBatch, *, step: int) -> TargetBudgets:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
         chosen = targets[:, list(batch.sequences)] if batch.sequences else targets[:, :1] * 0 + 1
-        every = self.stage.train.coverage_every_steps
+        measures = not batch.is_dummy and self.measures(step)
         return TargetBudgets(
             targets=torch.from_numpy(chosen.astype(np.int32)),
             sequences=batch.sequences,
             ladder=self._ladder,
             rungs=self._rungs,
             top_k0=self.stage.attention.top_k,
-            limits=None if batch.is_dummy else self._limits(step),
-            measure=not batch.is_dummy and step % every == 0,
+            limits=self._limits(step) if measures else None,
+            measure=measures,
             dense=self.stage.kind == "dense",
         )
 
@@ -84,8 +84,10 @@ class StepTuner:
             )
 
     def measures(self, step: int) -> bool:
-        """Whether the step measures curves in every layer."""
-        return self.stage.tuner.kind != "fixed" or step % self.stage.train.coverage_every_steps == 0
+        """Whether the step measures curves in every layer, and clamps to them if it tunes."""
+        tuner, train = self.stage.tuner, self.stage.train
+        every = train.coverage_every_steps if tuner.kind == "fixed" else tuner.clamp_every_steps
+        return step % every == 0
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to decide as this one would, arrays by name."""

@@ -1,0 +1,51 @@
+import numpy as np
+import torch
+
+from sbcore.config.schema import Config
+from sbcore.config.stages import train_stage
+from sbcore.train.batches import PackedBatch
+from sbcore.train.tuning import StepTuner
+
+
+class Latency:
+    num_layers = 2
+
+
+def tuner(**keys):
+    values = {"variants": {"v": {"tuner": keys}}, "baseline": "v"}
+    stage = train_stage(Config.model_validate(values), "v")
+    return StepTuner(stage, Latency(), longest=1024, device=torch.device("cpu"))
+
+
+def batch(sequences):
+    none = torch.zeros(0)
+    return PackedBatch(none, none, none, none, none, (64,) * max(len(sequences), 1), sequences)
+
+
+def budgets(step, sequences=(0, 1), **keys):
+    return tuner(**keys).budgets(np.full((2, 3), 5), batch(sequences), step=step)
+
+
+def test_a_tuned_step_clamps_within_p_floor_and_cap():
+    limits = budgets(0, kind="anchor", p=0.2, floor=2, cap=9).limits
+    assert (limits.p, limits.floor, limits.cap) == (0.2, 2, 9)
+    assert budgets(0, kind="anchor").limits.cap == 32  # all blocks of the longest
+
+
+def test_between_clamped_steps_budgets_hold_and_nothing_is_measured():
+    for step, measures in ((0, True), (1, False), (2, False), (3, True)):
+        found = budgets(step, kind="waterfill", clamp_every_steps=3)
+        assert found.measures == measures
+        assert (found.limits is not None) == measures
+    assert budgets(1, kind="waterfill", clamp_every_steps=3).top_k_range == (5, 5)
+
+
+def test_fixed_budgets_are_measured_now_and_then_and_never_clamped():
+    assert [budgets(s, kind="fixed").measures for s in range(6)] == [True, *[False] * 4, True]
+    assert budgets(0, kind="fixed").limits is None
+
+
+def test_a_dummy_takes_the_own_block_and_measures_nothing():
+    found = budgets(0, sequences=(), kind="anchor")
+    assert found.targets.tolist() == [[1], [1]]
+    assert not found.measures

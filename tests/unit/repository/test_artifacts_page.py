@@ -14,6 +14,7 @@ from sbcore.lengths.statistics import LengthProfile
 from sbcore.plan.file import PLAN_SCHEMA
 from sbcore.report.contracts import EvaluationResult, StepRow, TrainSummary
 from sbcore.train.account import SPAN_COLUMNS
+from sbcore.tune.coverage_file import COVERAGE_SCHEMA
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def test_columns_of_tables(documented) -> None:
     points = [field.name for field in fields(MeasuredPoint)]
     assert documented("`profile/latency.parquet`") == points
     assert documented("`variants/V/train/micro_batches.parquet`") == list(SPAN_COLUMNS)
+    assert documented("`variants/V/train/coverage.parquet`") == COVERAGE_SCHEMA.names
 
 
 def test_types_of_plan_columns(repository: Path) -> None:

@@ -110,7 +110,16 @@ def _row(variant: VariantRecord, record: RunRecord) -> Row:
 
 
 def _summary_row(row: Row) -> dict[str, Any]:
-    return {
+    """Returns the row of summary.json; what a machine cannot tell (MFU on a CPU) is left out."""
+    more = {
+        "bubble_filled_pct": row.bubble_filled_pct,
+        "coverage_bought": row.coverage_bought,
+        "mfu_useful": row.mfu_useful,
+        "mfu_dense_equivalent": row.mfu_dense_equivalent,
+        "hfu": row.hfu,
+    }
+    known = {key: value for key, value in more.items() if value is not None}
+    return known | {
         "variant": row.variant,
         "speedup": row.speedup.ratio if row.speedup else None,
         "step_time_ms": row.step_time_ms.model_dump() if row.step_time_ms else None,
@@ -120,11 +129,6 @@ def _summary_row(row: Row) -> dict[str, Any]:
         "optimality_gap": row.optimality_gap,
         "coverage_delta": row.coverage_delta,
         "overhead_pct": row.overhead_pct,
-        "bubble_filled_pct": row.bubble_filled_pct,
-        "coverage_bought": row.coverage_bought,
-        "mfu_useful": row.mfu_useful,
-        "mfu_dense_equivalent": row.mfu_dense_equivalent,
-        "hfu": row.hfu,
         "loss_final": row.loss_final,
         "scores": row.scores,
         "score_mean": row.score_mean,

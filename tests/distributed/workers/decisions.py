@@ -28,7 +28,7 @@ def main() -> None:
     decisions = []
     for step in range(NUM_STEPS):
         plan = trainer.inputs.plan.step(step)
-        targets = trainer.tuner.targets(plan)
+        targets = trainer.tuner.targets(plan, step)
         layout = json.dumps(plan.batch.micro_batches).encode()
         decisions.append(hashlib.sha256(targets.tobytes() + layout).hexdigest())
         time.sleep(0.05 * ranks.rank)

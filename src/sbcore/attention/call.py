@@ -4,6 +4,7 @@ T packed tokens, N sequences, H query heads, G key heads, D head dim.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -54,9 +55,10 @@ class AttentionCall:
     """The packed batch of one forward pass and where its budgets come from.
 
     ``lengths`` are the same boundaries on the host, so that nothing waits for the device.
-    ``budgets`` None means dense attention. With ``keep_choices`` the selection of each layer is
-    kept until its recomputation has used it: activation checkpointing runs the forward twice, and
-    another choice the second time would give silently wrong gradients.
+    ``budgets`` None means dense attention; what the host knows of them is asked once for all
+    layers. With ``keep_choices`` the selection of each layer is kept until its recomputation has
+    used it: activation checkpointing runs the forward twice, and another choice the second time
+    would give silently wrong gradients.
     """
 
     cu_seqlens: torch.Tensor  # int32 [N+1]
@@ -67,18 +69,18 @@ class AttentionCall:
     keep_choices: bool = False
     choices: dict[int, BlockSelection] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def max_seqlen(self) -> int:
         """Tokens of the longest sequence."""
         return max(self.lengths)
 
-    @property
+    @cached_property
     def top_k_range(self) -> tuple[int | None, int | None]:
         """Least and greatest top_k as the host knows them, None where it does not."""
         known = None if self.budgets is None else self.budgets.top_k_range
         return (None, None) if known is None else known
 
-    @property
+    @cached_property
     def covers_all(self) -> bool:
         """Whether every query surely attends to all earlier tokens: attention is dense."""
         least, _ = self.top_k_range

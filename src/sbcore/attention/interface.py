@@ -52,11 +52,11 @@ def _attend(
         return _decode(query, key, value, scaling), None
     call = sb_call if sb_call is not None else _call_of_rows(module, query)
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    out = _attend_packed(module.layer_idx, q, k, v, call=call, scale=scaling)
+    out = attend_layer(module.layer_idx, q, k, v, call=call, scale=scaling)
     return out.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
-def _attend_packed(
+def attend_layer(
     layer: int,
     q: torch.Tensor,
     k: torch.Tensor,
@@ -65,15 +65,20 @@ def _attend_packed(
     call: AttentionCall,
     scale: float | None,
 ) -> torch.Tensor:
+    """Returns the attention of a layer, [T, H, D], of q [T, H, D] over k and v [T, G, D].
+
+    ``scale`` None means D**-0.5. Strides are free as long as D is dense.
+    """
     selection = call.choices.pop(layer, None)
     if selection is None:
         selection = _choose(layer, q, k, call)
     if selection is None:
         return dense_attention(q, k, v, call.lengths, scale=scale)
+    # The kernels want both dense, in the forward pass and again in the backward one.
     return moba_attention(
         q,
-        k,
-        v,
+        k.contiguous(),
+        v.contiguous(),
         call.cu_seqlens,
         selection.top_k,
         block_size=call.block_size,

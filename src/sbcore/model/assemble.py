@@ -15,6 +15,7 @@ from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.model.build import fill_model, start_model
 from sbcore.model.layers import decoder_layers
 from sbcore.model.loss import give_loss
+from sbcore.model.own_forward import give_own_forward, suits_own_forward
 from sbcore.model.recompute import Recompute
 from sbcore.model.shard import shard_model
 from sbcore.types import Barrier
@@ -75,6 +76,8 @@ def _prepare(model: "PreTrainedModel", train: TrainConfig) -> TrainableModel:
     if train.compile_layers:
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
+    elif suits_own_forward(model):
+        give_own_forward(model)
     mode = train.activation_checkpointing
     recompute = Recompute(layers, mode, above_tokens=train.recompute_above_tokens)
     give_loss(model)

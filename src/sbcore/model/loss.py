@@ -37,7 +37,9 @@ def give_loss(model: nn.Module) -> None:
         hidden = self.model(
             input_ids=input_ids, position_ids=position_ids, use_cache=False, sb_call=sb_call
         ).last_hidden_state
-        return summed_loss(hidden[0, predict_at], self.lm_head.weight, labels)
+        # `hidden[0, predict_at]` has a backward pass that sorts the indices.
+        chosen = hidden.flatten(0, 1).index_select(0, predict_at)
+        return summed_loss(chosen, self.lm_head.weight, labels)
 
     model.forward = MethodType(forward, model)
 

@@ -1,0 +1,125 @@
+import pytest
+import torch
+
+from sbcore.attention import AttentionCall, FixedBudgets
+from sbcore.config.lora import LoraConfig
+from sbcore.model.build import build_model
+from sbcore.model.feed_forward import gated_feed_forward
+from sbcore.model.lora import add_lora
+from sbcore.model.loss import give_loss
+from sbcore.model.own_forward import give_own_forward, suits_own_forward
+
+LENGTHS = (70, 33, 1)
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 97}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+YARN |= {"original_max_position_embeddings": 64}
+FAMILIES = {
+    "qwen2": {},
+    "qwen3": {},
+    "qwen3 with biases": {"attention_bias": True},
+    "llama": {},
+    "llama with biases": {"attention_bias": True},
+    "llama with scaled positions": {"rope_parameters": YARN},
+}
+
+
+def small_model(family, dtype=torch.float32, **more):
+    from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+
+    make = {"qwen2": Qwen2Config, "llama": LlamaConfig, "qwen3": Qwen3Config}[family.split()[0]]
+    config = make(**SIZES, **HEADS, **FAMILIES.get(family, {}), **more)
+    model = build_model(config, seed=0, dtype=dtype)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name or "bias" in name:  # ones and zeros would hide them
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
+    return model.train()
+
+
+def loss_and_gradients(model, top_k=2):
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 97, (1, sum(LENGTHS)), generator=generator)
+    at = torch.arange(0, sum(LENGTHS) - 1, 3)
+    ends = torch.tensor([0, *LENGTHS]).cumsum(0).to(torch.int32)
+    budgets = FixedBudgets.of(top_k, len(LENGTHS), "cpu")
+    give_loss(model)
+    loss = model(
+        input_ids=ids,
+        position_ids=torch.cat([torch.arange(n) for n in LENGTHS])[None],
+        predict_at=at,
+        labels=ids[0, at + 1],
+        sb_call=AttentionCall(ends, LENGTHS, 16, "torch", budgets),
+    )
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("top_k", [2, 8])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_all_gradients_are_the_library_layers(family, top_k):
+    library, own = (small_model(family, torch.float64) for _ in range(2))
+    assert suits_own_forward(own)
+    give_own_forward(own)
+    expected, theirs = loss_and_gradients(library, top_k)
+    value, ours = loss_and_gradients(own, top_k)
+    # The library's norm computes in float32 whatever it is given.
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        assert gradient.norm() > 0 or name.endswith("k_proj.bias"), name
+        error = (ours[name] - gradient).norm() / library_scale(theirs, name)
+        assert error < 1e-5, (name, float(error))
+
+
+def library_scale(gradients, name):
+    """A bias of keys has next to no gradient: without positions it moves all scores alike."""
+    return gradients[name].norm() + 1e-3 * gradients["model.norm.weight"].norm()
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_in_bfloat16_it_is_no_further_from_the_truth_than_the_library(family):
+    exact = loss_and_gradients(small_model(family, torch.float64))[1]
+    errors = {}
+    for way in ("library", "own"):
+        model = small_model(family).to(torch.bfloat16)
+        if way == "own":
+            give_own_forward(model)
+        gradients = loss_and_gradients(model)[1]
+        difference = sum((gradients[n].double() - exact[n]).square().sum() for n in exact)
+        errors[way] = float(
+            difference.sqrt() / sum(g.square().sum() for g in exact.values()).sqrt()
+        )
+    assert errors["own"] < 1.2 * errors["library"] < 0.1, errors
+
+
+def kept_values(run, x, weights):
+    """Values that the backward pass of a function of x is kept waiting with, weights apart."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, or its place is taken again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = run(x)
+    out.sum().backward()
+    places = {weight.untyped_storage().data_ptr() for weight in weights}
+    return sum(tensor.numel() for at, tensor in kept.items() if at not in places)
+
+
+def test_the_feed_forward_layer_keeps_its_products_alone():
+    mlp = small_model("qwen2").model.layers[0].mlp
+    weights = [mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight]
+    x = torch.randn(10, 32, requires_grad=True)
+    assert kept_values(mlp, x, weights) == 10 * (32 + 4 * 48)
+    own = kept_values(lambda x: gated_feed_forward(x, *weights), x, weights)
+    assert own == 10 * (32 + 2 * 48)
+
+
+def test_adapters_and_other_activations_stay_with_the_library():
+    adapted = small_model("qwen2")
+    add_lora(adapted, LoraConfig())
+    assert not suits_own_forward(adapted)
+    assert not suits_own_forward(small_model("llama", mlp_bias=True))
+    assert not suits_own_forward(small_model("llama", hidden_act="gelu"))

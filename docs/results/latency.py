@@ -36,7 +36,7 @@ def show_micro_batches(model: TableLatencyModel, points: list[MeasuredPoint]) ->
     """Prints measured and predicted times of whole micro-batches, short ones first."""
     whole = [p for p in points if p.part in ("floor", "micro_batch", "covered", "memory")]
     tokens = np.array([p.length * p.num_sequences for p in whole])
-    predicted = predict_micro_batches(model, whole, work_share=model.work_share(tokens))
+    predicted = predict_micro_batches(model, whole, work_share=model.shares.of(tokens))
     _say("part         length x packed  again held   measured  predicted ratio   peak GiB")
     for i in np.argsort(tokens, kind="stable").tolist():
         p, guess = whole[i], float(predicted[i])

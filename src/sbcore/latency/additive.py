@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from sbcore.latency.packs import EVEN, Covered, WorkShares
 from sbcore.types import FloatArray, IntArray
 
 
@@ -39,6 +40,11 @@ class AdditiveLatency(ABC):
         """What the optimizer's update adds to a step; 0 where it was not measured."""
         return 0.0
 
-    def work_share(self, num_tokens: IntArray) -> FloatArray:
-        """Returns the factor on a micro-batch's work, from its packed tokens: 1, all alike."""
-        return np.ones(np.shape(num_tokens))
+    @property
+    def shares(self) -> WorkShares:
+        """Factors on a micro-batch's work, from its packed tokens: all alike."""
+        return EVEN
+
+    def covered(self, lengths: IntArray, top_k: IntArray) -> Covered | None:
+        """Returns where dense attention runs; None: it was not measured apart. top_k as above."""
+        return None

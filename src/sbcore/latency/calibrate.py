@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbcore.latency.fit import predicted_work
-from sbcore.latency.line import fit_times
+from sbcore.latency.line import fit_bent_line, fit_times
 from sbcore.latency.table import MeasuredPoint
 from sbcore.types import LatencyModel
 
-_WORTH_ITS_FLOOR = 1.3
-"""On a GPU a micro-batch is bound by the device if it takes so many times the floor."""
+_AGAIN = 4 / 3
+"""What recomputation should cost: a forward beside a forward and a backward of twice its work. It
+decides only where too few micro-batches were measured in one of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ def calibrate(
     """Returns what micro-batches that are not held out say; ``recompute`` is the parts' setting.
 
     What a tiny micro-batch takes beyond its work is the host's. On a GPU it hides behind longer
-    work and is a floor; on a CPU it comes on top of all work and is part of the constant. Without
-    micro-batches to fit the parts' constant is taken.
+    work and is a floor: that of all micro-batches that are found to take no longer for their work,
+    since the tiniest alone may be below it. On a CPU it comes on top of all work and is part of the
+    constant. Without micro-batches to fit the parts' constant is taken.
 
     Raises ValueError when there is no floor.
     """
@@ -49,10 +51,10 @@ def calibrate(
     whole = [p for p in points if p.part == "micro_batch" and not p.held_out]
     floor = floors[0].median_ms
     if device_type != "cpu":
-        bound = [p for p in whole if p.median_ms > _WORTH_ITS_FLOOR * floor]
-        found = _lines(parts, bound, constant_ms=constant_ms, recompute=recompute)
-        constant = min(found.constant_ms, floor)
-        return Whole(floor - constant, constant, found.scale, found.other_share)
+        if not whole:
+            constant = min(constant_ms, floor)
+            return Whole(floor - constant, constant, 1.0, 1.0)
+        return _bent(parts, [floors[0], *whole], recompute=recompute)
     if not whole:
         beyond = floor - float(predicted_work(parts, floors[:1])[0])
         return Whole(0.0, max(beyond, 0.0), 1.0, 1.0)
@@ -75,6 +77,22 @@ def _lines(
     theirs, other, constant = fit_times(columns, times).tolist()
     scale = theirs or 1.0
     return Whole(0.0, constant, scale, (other or scale) / scale)
+
+
+def _bent(parts: LatencyModel, points: Sequence[MeasuredPoint], *, recompute: bool) -> Whole:
+    """Returns two lines with one constant that begin at one floor."""
+    work, same = predicted_work(parts, points), _same(points, recompute)
+    other = 1.0 / _AGAIN if recompute else _AGAIN
+    columns = np.stack([work * same, work * ~same], axis=1)
+    line = fit_bent_line(
+        columns,
+        np.array([point.median_ms for point in points]),
+        believed=np.array([1.0, other]),
+    )
+    theirs, others = line.slopes.tolist()
+    scale = theirs or others / other or 1.0
+    share = (others or scale * other) / scale if (~same).any() else 1.0
+    return Whole(line.floor - line.constant, line.constant, scale, share)
 
 
 def _same(points: Sequence[MeasuredPoint], recompute: bool) -> NDArray[np.bool_]:

@@ -37,8 +37,7 @@ def fit_parts(points: Sequence[MeasuredPoint], *, block_size: int, num_layers: i
     linear = [point for point in fitted if point.part == "linear"]
     if len(linear) < 2:
         raise ValueError(f"part = linear: {len(linear)} points: at least two are needed")
-    tokens = np.array([point.length for point in linear], dtype=np.float64)
-    per_token, intercept = fit_line(tokens, np.array([point.median_ms for point in linear]))
+    per_token, intercept = _linear(linear)
     surface = fit_surface(attention, block_size=block_size)
     return Parts(
         surface,
@@ -48,6 +47,17 @@ def fit_parts(points: Sequence[MeasuredPoint], *, block_size: int, num_layers: i
         call_ms=call_ms,
         recompute=any(point.recompute for point in fitted if point.part == "attention"),
     )
+
+
+def _linear(points: Sequence[MeasuredPoint]) -> tuple[float, float]:
+    """Returns the time per token and the constant, by the longer half of the points.
+
+    Few tokens take what launching them takes: they say little of work, and as ratios count as much.
+    """
+    by_length = sorted(points, key=lambda point: point.length)
+    longer = by_length[min(len(points) // 2, len(points) - 2) :]
+    tokens = np.array([point.length for point in longer], dtype=np.float64)
+    return fit_line(tokens, np.array([point.median_ms for point in longer]))
 
 
 def predicted_work(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:

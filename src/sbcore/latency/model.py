@@ -3,7 +3,7 @@
 N sequences, L layers. t(micro-batch) = max(floor, sum of sequences) + constant.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.calibrate import Whole, calibrate
+from sbcore.latency.dense import DenseTimes, fit_dense
 from sbcore.latency.fit import Parts, fit_parts
 from sbcore.latency.memory import Memory, fit_memory
+from sbcore.latency.packs import EVEN, Covered, WorkShares
 from sbcore.latency.surface import Surface
 from sbcore.latency.table import MeasuredPoint, profile_files, read_points
 from sbcore.types import FloatArray, IntArray
@@ -47,6 +49,8 @@ class TableLatencyModel(AdditiveLatency):
     """None where memory was not measured."""
     optimizer_ms: float
     """One update of all weights."""
+    dense: DenseTimes | None
+    """One layer's dense attention; None where it was not measured."""
 
     @property
     def update_ms(self) -> float:
@@ -88,13 +92,25 @@ class TableLatencyModel(AdditiveLatency):
         lengths, top_k = np.broadcast_arrays(lengths, top_k)
         return self.scale * self.surface.milliseconds(lengths, top_k)
 
-    def work_share(self, num_tokens: IntArray) -> FloatArray:
-        """Returns the factor on a micro-batch's work, from its packed tokens.
+    @property
+    def shares(self) -> WorkShares:
+        """Factors on a micro-batch's work: short ones are not recomputed, and prices say they are.
 
-        It is not 1 where a micro-batch is too short to be recomputed, and the price says it is.
+        Or the other way round, where full micro-batches are not recomputed.
         """
-        limit = np.inf if self.recompute_above is None else self.recompute_above
-        return np.where((num_tokens > limit) == self.recompute, 1.0, self.other_share)
+        if self.recompute_above is None:
+            return EVEN
+        if self.recompute:
+            return WorkShares(self.recompute_above, self.other_share, 1.0)
+        return WorkShares(self.recompute_above, 1.0, self.other_share)
+
+    def covered(self, lengths: IntArray, top_k: IntArray) -> Covered | None:
+        """Returns where dense attention runs and what it saves; top_k is [N] or [L, N]."""
+        if self.dense is None:
+            return None
+        least = top_k.min(axis=0) if top_k.ndim == 2 else top_k
+        saved = self.attention_ms(lengths, least) - self.scale * self.dense.milliseconds(lengths)
+        return Covered(least * self.surface.block_size, self.num_layers * saved)
 
     def memory_gib(self, lengths: IntArray) -> float | None:
         """Returns the peak of a micro-batch that packs these sequences, [N], above the model's own.
@@ -132,25 +148,22 @@ def fit_table(
         recompute=parts.recompute,
         device_type=device_type,
     )
-    memory = fit_memory(points, recompute_above=recompute_above)
     update_ms = next((p.median_ms for p in points if p.part == "optimizer"), 0.0)
-    return _made(parts, whole, memory, recompute_above=recompute_above, update_ms=update_ms)
+    return replace(
+        _made(parts, whole, recompute_above=recompute_above),
+        memory=fit_memory(points, recompute_above=recompute_above),
+        optimizer_ms=update_ms,
+        dense=fit_dense(points, call_ms=parts.call_ms),
+    )
 
 
 def parts_model(parts: Parts) -> TableLatencyModel:
     """Returns the model that knows the parts alone, as they were measured."""
     alone = Whole(0.0, parts.constant_ms, scale=1.0, other_share=1.0)
-    return _made(parts, alone, None, recompute_above=None, update_ms=0.0)
+    return _made(parts, alone, recompute_above=None)
 
 
-def _made(
-    parts: Parts,
-    whole: Whole,
-    memory: Memory | None,
-    *,
-    recompute_above: int | None,
-    update_ms: float,
-) -> TableLatencyModel:
+def _made(parts: Parts, whole: Whole, *, recompute_above: int | None) -> TableLatencyModel:
     return TableLatencyModel(
         surface=parts.surface,
         num_layers=parts.num_layers,
@@ -162,8 +175,9 @@ def _made(
         recompute=parts.recompute,
         recompute_above=recompute_above,
         other_share=whole.other_share,
-        memory=memory,
-        optimizer_ms=update_ms,
+        memory=None,
+        optimizer_ms=0.0,
+        dense=None,
     )
 
 

@@ -62,7 +62,7 @@ def _found(
     )
 
     checked = [p for p in points if p.part == "micro_batch" and p.held_out]
-    work_share = model.work_share(np.array([p.length * p.num_sequences for p in checked]))
+    work_share = model.shares.of(np.array([p.length * p.num_sequences for p in checked]))
 
     def check(
         layer: TableLatencyModel | AnalyticLatencyModel,

@@ -3,8 +3,11 @@
 w_1 >= w_2 >= ... sequence costs, R ranks, M micro-batches per rank, f floor, c constant.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from sbcore.latency.packs import EVEN
 from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.pipeline import FORWARD_SHARE
@@ -20,9 +23,11 @@ def lower_bound(workload: Workload) -> float:
     the caps allow. The sum over micro-steps of the slowest is never below the slowest sum, so all
     of it holds for `micro` too, which adds that sequences that cannot share a micro-batch come at
     best sorted, and that the token cap leaves ranks idle beside them. What one rank does counts as
-    on the fastest one.
+    on the fastest one. Where the work of a micro-batch depends on its tokens, sequences count at
+    the least share that they can have.
     """
-    topology = workload.topology
+    topology, by_tokens = workload.topology, _shared_by_tokens(workload)
+    workload = _at_least_shares(workload)
     fewest = min_micro_batches(workload.lengths, topology)
     floor, extra = workload.floor, fewest * workload.constant
     costs = np.sort(np.asarray(workload.costs))[::-1]
@@ -31,13 +36,38 @@ def lower_bound(workload: Workload) -> float:
     one_rank = [work, max(float(costs[0]), floor) + (fewest - 1) * floor]
     if topology.barrier is Barrier.MICRO:
         one_rank += [_sorted_bound(workload, fewest), _filled_bound(workload)]
-    shared = (float(costs.sum()) + topology.num_ranks * extra) / (1.0 / factors).sum()
+    together = max(float(costs.sum()) + topology.num_ranks * extra, by_tokens)
+    shared = together / (1.0 / factors).sum()
     idle = (fewest * floor + extra) * factors.max()
     busiest = max(idle, shared, (max(one_rank) + extra) * factors.min())
     if topology.num_stages > 1:
         busy = max(shared, (work + extra) * factors.min())
         return _pipeline_bound(workload, float(busiest), busy=float(busy))
     return float(busiest)
+
+
+def _at_least_shares(workload: Workload) -> Workload:
+    """Returns the workload with costs that no packing lowers, and even shares."""
+    if workload.shares.even:
+        return workload
+    least = workload.shares.least(np.asarray(workload.lengths))
+    return replace(workload, costs=(np.asarray(workload.costs) * least).tolist(), shares=EVEN)
+
+
+def _shared_by_tokens(workload: Workload) -> float:
+    """Returns what all ranks together take at least, where shares differ; else 0.
+
+    A short micro-batch pays its constant for few tokens. So each sequence pays for its tokens'
+    part of the constant, in whichever kind of micro-batch is cheaper for it.
+    """
+    shares, cap = workload.shares, workload.topology.max_tokens
+    if shares.even:
+        return 0.0
+    costs, lengths = np.asarray(workload.costs), np.asarray(workload.lengths)
+    full = shares.long * costs + workload.constant * np.minimum(lengths / cap, 1.0)
+    room = max(min(shares.up_to_tokens, cap), 1)
+    few = shares.short * costs + workload.constant * np.minimum(lengths / room, 1.0)
+    return float(np.where(lengths <= shares.up_to_tokens, np.minimum(full, few), full).sum())
 
 
 def optimality_gap(predicted: float, bound: float) -> float:

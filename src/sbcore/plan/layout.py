@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.placement import Layout
-from sbcore.plan.workload import Workload, summed
+from sbcore.plan.workload import Workload
 from sbcore.types import BatchPlan
 
 Placement = Callable[[Workload, int], Layout | None]
@@ -13,7 +13,7 @@ Placement = Callable[[Workload, int], Layout | None]
 
 def layout_cost(workload: Workload, layout: Layout) -> float:
     """Returns the layout's predicted cost under the workload's barrier."""
-    loads = [[summed(workload.costs, pack) for pack in rank] for rank in layout]
+    loads = [[workload.work(pack) for pack in rank] for rank in layout]
     return workload.objective(loads)
 
 

@@ -51,7 +51,7 @@ def improve(workload: Workload, layout: Layout, *, rounds: int, enough: float) -
     state = _make_state(workload, layout)
     units = _Units(workload, num_micro_batches)
     for _ in range(rounds):
-        times = units.times(state.loads)
+        times = units.times(state)
         slowest = times.max(axis=1)
         if slowest.sum() <= enough:
             break
@@ -81,15 +81,16 @@ class _Units:
         ranks, micro_steps = np.divmod(slots, num_micro_batches)
         by_rank = workload.topology.barrier is not Barrier.MICRO
         self.floor, self.constant = workload.floor, workload.constant
+        self.shares = workload.shares
         self.factor = np.array(workload.topology.factors)[ranks]  # [S]
         self.row = ranks  # [S]
         self.column = np.zeros_like(slots) if by_rank else micro_steps  # [S]
         self.shape = (1 if by_rank else num_micro_batches, workload.topology.num_ranks)
 
-    def times(self, loads: FloatArray) -> FloatArray:
+    def times(self, state: _State) -> FloatArray:
         """Returns the time of each unit, [columns, R]."""
         times = np.zeros(self.shape)
-        slot_ms = (np.maximum(loads, self.floor) + self.constant) * self.factor
+        slot_ms = (self._work(state.loads, state.tokens) + self.constant) * self.factor
         np.add.at(times, (self.column, self.row), slot_ms)
         return times
 
@@ -97,8 +98,9 @@ class _Units:
         """Returns the change of the step's time for each candidate, [C]."""
         out = state.slot[tried.moved]
         delta = state.costs[tried.moved] - state.costs[tried.partner]
-        fewer = self._slot_change(state.loads[out], -delta) * self.factor[out]
-        more = self._slot_change(state.loads[tried.to], delta) * self.factor[tried.to]
+        tokens = state.lengths[tried.moved] - state.lengths[tried.partner]
+        fewer = self._slot_change(state, out, -delta, -tokens) * self.factor[out]
+        more = self._slot_change(state, tried.to, delta, tokens) * self.factor[tried.to]
         column_a, row_a = self.column[out], self.row[out]
         column_b, row_b = self.column[tried.to], self.row[tried.to]
         same = (column_a == column_b) & (row_a == row_b)
@@ -116,9 +118,18 @@ class _Units:
         change: FloatArray = np.where(column_a == column_b, one, two)
         return change
 
-    def _slot_change(self, loads: FloatArray, delta: FloatArray) -> FloatArray:
-        changed: FloatArray = np.maximum(loads + delta, self.floor) - np.maximum(loads, self.floor)
-        return changed
+    def _slot_change(
+        self, state: _State, slot: IntArray, delta: FloatArray, tokens: IntArray
+    ) -> FloatArray:
+        """Returns what so much more cost and so many more tokens change for each slot."""
+        before = self._work(state.loads, state.tokens)[slot]
+        return self._work(state.loads[slot] + delta, state.tokens[slot] + tokens) - before
+
+    def _work(self, loads: FloatArray, tokens: IntArray) -> FloatArray:
+        """Returns the work of micro-batches, none below the floor."""
+        work = loads if self.shares.even else loads * self.shares.of(tokens)
+        floored: FloatArray = np.maximum(work, self.floor)
+        return floored
 
 
 def _slowest_but(times: FloatArray, column: IntArray, rows: IntArray) -> FloatArray:

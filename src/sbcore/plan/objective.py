@@ -5,24 +5,44 @@ N sequences, R ranks, M micro-batches per rank.
 
 import numpy as np
 
+from sbcore.latency.packs import Covered, covered_of, shares_of
 from sbcore.plan.pipeline import makespan_ms
 from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray, Topology
 
 
 def micro_batch_ms(batch: BatchPlan, lengths: IntArray, cost: CostModel) -> FloatArray:
-    """Returns the predicted time of every micro-batch, dummies included, [R, M]."""
-    times = cost.sequence_ms(lengths)
-    return packed_ms(batch, times, floor_ms=cost.floor_ms, constant_ms=cost.constant_ms)
+    """Returns the predicted time of every micro-batch, dummies included, [R, M].
+
+    Beyond the sum of its sequences: what short ones save that are not recomputed, and those that
+    dense attention serves.
+    """
+    work = packed(batch, cost.sequence_ms(lengths))
+    covered, shares = covered_of(cost, lengths), shares_of(cost)
+    if covered is not None:
+        work -= _saved_ms(batch, lengths, covered)
+    if not shares.even:
+        work *= shares.of(packed(batch, lengths))
+    times: FloatArray = np.maximum(work, cost.floor_ms) + cost.constant_ms
+    return times
 
 
-def packed_ms(
-    batch: BatchPlan, sequence_ms: FloatArray, *, floor_ms: float, constant_ms: float
-) -> FloatArray:
-    """Returns what micro-batches take whose sequences take sequence_ms [N], [R, M]."""
-    each = sequence_ms.tolist()
-    loads = [[sum(each[i] for i in pack) for pack in rank] for rank in batch.micro_batches]
-    times: FloatArray = np.maximum(np.array(loads, dtype=np.float64), floor_ms)
-    return times + constant_ms
+def packed(batch: BatchPlan, values: FloatArray | IntArray) -> FloatArray:
+    """Returns the sum over the sequences of every micro-batch, [N] -> [R, M]."""
+    each = values.tolist()
+    sums = [[sum(each[i] for i in pack) for pack in rank] for rank in batch.micro_batches]
+    return np.array(sums, dtype=np.float64)
+
+
+def _saved_ms(batch: BatchPlan, lengths: IntArray, covered: Covered) -> FloatArray:
+    """Returns what dense attention saves in every micro-batch, [R, M]."""
+    reach, tokens, saving = covered.reach.tolist(), lengths.tolist(), covered.saving_ms.tolist()
+
+    def saved(pack: tuple[int, ...]) -> float:
+        if not pack or min(reach[i] for i in pack) < max(tokens[i] for i in pack):
+            return 0.0
+        return float(sum(saving[i] for i in pack))
+
+    return np.array([[saved(pack) for pack in rank] for rank in batch.micro_batches])
 
 
 def slowed(times: FloatArray, topology: Topology) -> FloatArray:

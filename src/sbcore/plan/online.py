@@ -22,6 +22,6 @@ def rebalance(
     seed: int,
 ) -> BatchPlan:
     """Returns SAB's plan of the lengths [N] at the expected budgets top_k [L, N]."""
-    cost = KnownTimesCost(latency.predict(lengths, top_k), latency.floor_ms, latency.constant_ms)
+    cost = KnownTimesCost.at(latency, lengths, top_k)
     quick = config.model_copy(update={"restarts": 0})
     return plan(lengths, topology, cost=cost, seed=seed, config=quick)

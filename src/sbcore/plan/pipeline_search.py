@@ -12,7 +12,7 @@ import numpy as np
 from sbcore.plan.caps import keeps_caps
 from sbcore.plan.pipeline import makespan_ms
 from sbcore.plan.placement import Layout
-from sbcore.plan.workload import Workload, summed
+from sbcore.plan.workload import Workload
 from sbcore.types import FloatArray
 
 _MAX_CANDIDATES = 512
@@ -52,7 +52,7 @@ def improve_pipeline(workload: Workload, layout: Layout, *, rounds: int, enough:
 
 def _times(workload: Workload, layout: Layout) -> FloatArray:
     """Returns the time of every micro-batch, [R, M]."""
-    loads = np.array([[summed(workload.costs, pack) for pack in rank] for rank in layout])
+    loads = np.array([[workload.work(pack) for pack in rank] for rank in layout])
     return _timed(workload, loads) * np.array(workload.topology.factors)[:, None]
 
 
@@ -69,7 +69,7 @@ def _after(
     rows = np.array([times[list((c.ranks * 2)[:2])] for c in changes])  # [C, 2, M]
     for number, change in enumerate(changes):
         for (rank, m), members in change.packs.items():
-            ms = max(summed(workload.costs, members), workload.floor) + workload.constant
+            ms = max(workload.work(members), workload.floor) + workload.constant
             row = 0 if rank == change.ranks[0] else 1
             rows[number, row, m] = ms * factors[rank]
     changed = makespan_ms(rows.reshape(-1, times.shape[1]), workload.topology.num_stages)

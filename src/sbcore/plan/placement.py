@@ -9,6 +9,7 @@ from itertools import chain
 
 import numpy as np
 
+from sbcore.latency.packs import EVEN
 from sbcore.plan.caps import pack_best_fit
 from sbcore.plan.filling import fill_emptiest
 from sbcore.plan.pipeline import small_ends
@@ -58,9 +59,10 @@ def tightly(workload: Workload, num_micro_batches: int) -> Layout | None:
     packs = pack_best_fit(range(workload.num_sequences), workload.lengths, topology)
     whole = Workload(
         lengths=[1] * len(packs),
-        costs=[summed(workload.costs, pack) for pack in packs],
+        costs=[workload.work(pack) for pack in packs],
         floor=workload.floor,
         constant=workload.constant,
+        shares=EVEN,
         topology=replace(topology, max_tokens=1, max_sequences=1),
     )
     layout = onto_ranks(whole, num_micro_batches)
@@ -94,7 +96,7 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
     they belong to their ranks already (M in a row). The heaviest come first, but in pipelines the
     small ones first and last.
     """
-    topology, loads = workload.topology, [summed(workload.costs, pack) for pack in members]
+    topology, loads = workload.topology, [workload.work(pack) for pack in members]
     num_ranks = topology.num_ranks
     if topology.barrier is Barrier.MICRO:
         order = sorted(range(len(members)), key=lambda b: (-loads[b], b))
@@ -111,7 +113,7 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
 
 def with_small_ends(workload: Workload, layout: Layout) -> Layout:
     """Returns the layout with small micro-batches first and last: each rank's, or micro-steps."""
-    loads = np.array([[summed(workload.costs, pack) for pack in rank] for rank in layout])
+    loads = np.array([[workload.work(pack) for pack in rank] for rank in layout])
     if workload.topology.barrier is Barrier.MICRO:
         loads[:] = loads.max(axis=0)
     orders = [small_ends(rank).tolist() for rank in loads]

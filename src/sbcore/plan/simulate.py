@@ -21,7 +21,7 @@ from sbcore.plan.cost import BudgetCost, KnownTimesCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
 from sbcore.plan.own_cost import own_cost
 from sbcore.plan.sampling import drawn_steps, step_seed
-from sbcore.plan.workload import make_workload
+from sbcore.plan.workload import least_workload
 from sbcore.types import BatchPlan, CostModel, FloatArray, IntArray, LatencyModel, Topology
 
 BudgetDecision = Callable[[IntArray, BatchPlan], IntArray]
@@ -86,14 +86,14 @@ def replay(scene: Scene, method: Method) -> Replay:
         lengths, seed = scene.lengths[chosen], step_seed(scene.seed, number)
         cost = own
         if known is not None:
-            cost = _at_budgets(scene.latency, lengths, known.expect(lengths))
+            cost = KnownTimesCost.at(scene.latency, lengths, known.expect(lengths))
         batch, plan_ms = _timed_plan(
             lengths, topology, cost=cost, seed=seed, config=method.balancer
         )
         used: CostModel = fixed
         if method.decide is not None:
             top_k = method.decide(lengths, batch)
-            used = _at_budgets(scene.latency, lengths, top_k)
+            used = KnownTimesCost.at(scene.latency, lengths, top_k)
             if known is not None:
                 known.update(lengths, top_k)
         rows.append((*_judged(batch, lengths, topology=topology, cost=used), plan_ms))
@@ -137,12 +137,6 @@ def _judged(
     """Returns step_ms, bound_ms and imbalance of one global batch at the budgets used."""
     times = slowed(micro_batch_ms(batch, lengths, cost), topology)
     barrier, num_stages = topology.barrier, topology.num_stages
-    bound = lower_bound(make_workload(lengths, topology, cost))
+    bound = lower_bound(least_workload(lengths, topology, cost))
     step = step_ms(times, barrier, num_stages=num_stages)
     return step, bound, imbalance(times, barrier, num_stages=num_stages)
-
-
-def _at_budgets(latency: LatencyModel, lengths: IntArray, top_k: IntArray) -> KnownTimesCost:
-    """Returns the times of one step's sequences at budgets [num_layers, N]."""
-    times = latency.predict(lengths, top_k)
-    return KnownTimesCost(times, latency.floor_ms, latency.constant_ms)

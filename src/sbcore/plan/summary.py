@@ -7,7 +7,7 @@ import numpy as np
 
 from sbcore.plan.bounds import lower_bound, optimality_gap
 from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
-from sbcore.plan.workload import make_workload
+from sbcore.plan.workload import least_workload
 from sbcore.types import BatchPlan, CostModel, IntArray, Topology
 
 
@@ -32,7 +32,7 @@ def summarise_step(
     times = slowed(micro_batch_ms(batch, lengths, cost), topology)
     barrier, num_stages = topology.barrier, topology.num_stages
     predicted = step_ms(times, barrier, num_stages=num_stages)
-    bound = lower_bound(make_workload(lengths, topology, cost))
+    bound = lower_bound(least_workload(lengths, topology, cost))
     return StepSummary(
         step=step,
         predicted_ms=predicted,

@@ -5,10 +5,11 @@ beat arrays, and at thousands they do not lose.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sbcore.latency.packs import WorkShares, covered_of, shares_of
 from sbcore.plan.objective import step_ms
 from sbcore.types import Barrier, CostModel, IntArray, Topology
 
@@ -21,6 +22,7 @@ class Workload:
     costs: list[float]  # [N]
     floor: float
     constant: float
+    shares: WorkShares
     topology: Topology
 
     @property
@@ -29,7 +31,7 @@ class Workload:
         return len(self.lengths)
 
     def objective(self, loads: list[list[float]]) -> float:
-        """Returns the cost of a step under the barrier; loads is [R][M] of summed costs."""
+        """Returns the cost of a step under the barrier; loads is [R][M] of `work`."""
         floor, constant, topology = self.floor, self.constant, self.topology
         times = [[max(floor, load) + constant for load in rank] for rank in loads]
         if topology.speed_factors:
@@ -42,6 +44,13 @@ class Workload:
             return sum(max(waiting) for waiting in zip(*times, strict=True))
         return max(sum(rank) for rank in times)
 
+    def work(self, pack: Iterable[int]) -> float:
+        """Returns the cost of a micro-batch of these sequences, floor and constant left out."""
+        if self.shares.even:
+            return summed(self.costs, pack)
+        members = list(pack)
+        return self.shares.at(sum(self.lengths[i] for i in members)) * summed(self.costs, members)
+
 
 def make_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Workload:
     """Returns the global batch weighed by the cost model."""
@@ -50,8 +59,21 @@ def make_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Wor
         costs=cost.sequence_ms(lengths).tolist(),
         floor=cost.floor_ms,
         constant=cost.constant_ms,
+        shares=shares_of(cost),
         topology=topology,
     )
+
+
+def least_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Workload:
+    """Returns the global batch at the least that each sequence can cost, for bounds.
+
+    Dense attention is cheaper where it serves a micro-batch.
+    """
+    workload, covered = make_workload(lengths, topology, cost), covered_of(cost, lengths)
+    if covered is None:
+        return workload
+    least = covered.least_ms(np.array(workload.costs), lengths)
+    return replace(workload, costs=least.tolist())
 
 
 def longest_first(workload: Workload) -> list[int]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sbcore.latency.additive import AdditiveLatency
-from sbcore.plan.objective import imbalance, step_ms
+from sbcore.plan.cost import KnownTimesCost
+from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import StepReport
 from sbcore.tune.coverage import coverage_at
@@ -56,11 +57,8 @@ def used_top_k(reports: Sequence[StepReport], shape: tuple[int, int]) -> IntArra
 
 def predicted_micro_ms(plan: StepPlan, latency: AdditiveLatency, top_k: IntArray) -> FloatArray:
     """Returns the predicted time of every micro-batch, [R, M], at the budgets given."""
-    each, tokens = latency.predict(plan.lengths, top_k), plan.lengths
-    packs = [[list(pack) for pack in rank] for rank in plan.batch.micro_batches]
-    work = np.array([[each[pack].sum() for pack in rank] for rank in packs])
-    packed = np.array([[tokens[pack].sum() for pack in rank] for rank in packs])
-    return np.maximum(work * latency.work_share(packed), latency.floor_ms) + latency.constant_ms
+    cost = KnownTimesCost.at(latency, plan.lengths, top_k)
+    return micro_batch_ms(plan.batch, plan.lengths, cost)
 
 
 def compute_micro_ms(reports: Sequence[StepReport]) -> FloatArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sbcore.latency.packs import shares_of
 from sbcore.tune.levels import Loads, make_loads
 from sbcore.tune.policy import Observation
 from sbcore.types import FloatArray, IntArray
@@ -37,14 +38,26 @@ class StepTimes:
 
 
 def step_times(observation: Observation) -> StepTimes:
-    """Returns the times of the observed step at every rung; equal lengths are looked up once."""
+    """Returns the times of the observed step at every rung; equal lengths are looked up once.
+
+    A sequence's times are those in its micro-batch, which is recomputed or not.
+    """
     latency, ladder = observation.latency, observation.coverage.ladder
     lengths, which = np.unique(observation.lengths, return_inverse=True)
+    loads = make_loads(observation.batch, observation.barrier, floor_ms=latency.floor_ms)
+    share = _shares(observation, loads)
     return StepTimes(
-        latency.attention_ms(lengths[:, None], ladder[None, :])[which],
-        latency.linear_ms(observation.lengths),
-        make_loads(observation.batch, observation.barrier, floor_ms=latency.floor_ms),
+        latency.attention_ms(lengths[:, None], ladder[None, :])[which] * share[:, None],
+        latency.linear_ms(observation.lengths) * share,
+        loads,
     )
+
+
+def _shares(observation: Observation, loads: Loads) -> FloatArray:
+    """Returns the factor on the work of each sequence's micro-batch, [N]."""
+    tokens = loads.micro_batch_ms(observation.lengths.astype(np.float64)).astype(np.int64)
+    share: FloatArray = shares_of(observation.latency).of(tokens)[loads.micro_batch]
+    return share
 
 
 def between_rungs(attention_ms: FloatArray, ladder: IntArray) -> FloatArray:

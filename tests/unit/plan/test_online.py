@@ -16,7 +16,8 @@ from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.latency.model import TableLatencyModel
 from sbcore.plan import bench
 from sbcore.plan.budgets import BudgetAverages
-from sbcore.plan.objective import packed_ms, step_ms
+from sbcore.plan.cost import KnownTimesCost
+from sbcore.plan.objective import micro_batch_ms, step_ms
 from sbcore.plan.online import rebalance
 from sbcore.plan.simulate import Method, Scene, replay
 from sbcore.types import Barrier, BatchPlan, IntArray, Topology
@@ -130,7 +131,7 @@ def test_equal_budgets_give_the_plan_of_the_file() -> None:
     topology = Topology(4, Barrier.STEP, 65_536, 0)
     fixed = np.full((4, 16), 32)
     plan = rebalance(lengths, topology, latency=LATENCY, top_k=fixed, config=ONLINE, seed=0)
-    times = packed_ms(plan, LATENCY.predict(lengths, fixed), floor_ms=1.0, constant_ms=5.0)
+    times = micro_batch_ms(plan, lengths, KnownTimesCost.at(LATENCY, lengths, fixed))
     scene = Scene(lengths, LATENCY, 256, 32, SamplingConfig(), topology, seed=0)
     done = replay(scene, Method(SabBalancer(), max_sequences=0, decide=None))
     assert step_ms(times, Barrier.STEP) == pytest.approx(done.step_ms[0], rel=0.02)

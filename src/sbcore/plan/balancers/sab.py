@@ -8,6 +8,7 @@ unless one sequence or the caps bind.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sbcore.config.method import SabBalancer
 from sbcore.plan.balancers.random import random_layout
@@ -70,4 +71,16 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
         looser = onto_ranks(workload, count)
         if looser is not None:
             yield looser
+    yield from _short_layouts(workload)
     yield random_layout(workload.lengths, workload.topology, seed=seed)
+
+
+def _short_layouts(workload: Workload) -> Iterator[Layout]:
+    """Yields layouts of micro-batches too short to be recomputed, where there is such a limit."""
+    shares, topology = workload.shares, workload.topology
+    if shares.short >= shares.long or shares.up_to_tokens >= topology.max_tokens:
+        return
+    short = replace(workload, topology=replace(topology, max_tokens=shares.up_to_tokens))
+    yield with_fewest(short, onto_ranks)[0]
+    if topology.barrier is Barrier.MICRO:
+        yield with_fewest(short, by_levels)[0]

@@ -1,9 +1,10 @@
 """What a micro-batch costs the host under each way to run the layers: the floor of short ones.
 
-torchrun --standalone --nproc-per-node 2 docs/results/host_floor.py Qwen2.5-0.5B 2048 16384
-prints a csv: a row for each way and length, milliseconds of wall time of a micro-batch forward and
-backward among several in a row, and the loss, which must not depend on the way. Words that are no
-numbers choose among the ways by what their names hold.
+torchrun --standalone --nproc-per-node 2 docs/results/host_floor.py Qwen2.5-0.5B 2048 16384 64x1024
+prints a csv: a row for each way and pack, milliseconds of wall time of a micro-batch forward and
+backward among several in a row, peak memory, and the loss, which must not depend on the way but to
+rounding. Words that are no packs choose among the ways by what their names hold; `profile` adds the
+host's time by operator to stderr. On two H100s all ways with 2048 16384 65536 take about 100 s.
 """
 
 import csv
@@ -20,32 +21,35 @@ from sbcore.config.compute import AttentionConfig
 from sbcore.config.shapes import SHAPES
 from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
 from sbcore.device import device_name
-from sbcore.model.assemble import TrainableModel, assemble
+from sbcore.model import assemble as assembling
+from sbcore.model.assemble import TrainableModel
 from sbcore.model.build import shape_config
 from sbcore.train.batches import PackedBatch, to_device
 from sbcore.train.clock import make_clock
 from sbcore.train.sharding import Ranks, start_ranks
 from sbcore.train.step import Work, run_micro_batches
-from sbcore.tune.clamp import TargetBudgets
+from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.types import Barrier
 
+FULL = {"activation_checkpointing": "full"}
 FEW = {"layers_per_shard": 12, "keep_gathered": True}
-COMPILED = {"compile_layers": True, **FEW}
+LIBRARY, DENSE, TUNED = "library's layers", "dense", "tuned"
+"""In a way's name: the model family's own forward, attention to all blocks, budgets moved by p."""
 WAYS = {
-    "recomputed": {"activation_checkpointing": "full"},
+    "recomputed, library's layers": FULL,
+    "few collectives, library's layers": FEW,
+    "recomputed": FULL,
     "plain": {},
-    "kept gathered": {"keep_gathered": True},
     "few collectives": FEW,
-    "few collectives, recomputed": {"activation_checkpointing": "full", **FEW},
-    "few collectives, recomputed but attention": {"activation_checkpointing": "selective", **FEW},
-    "compiled, few collectives": COMPILED,
-    "compiled, few collectives, recomputed": {"activation_checkpointing": "full", **COMPILED},
-    "compiled, few collectives, recomputed but attention": {
-        "activation_checkpointing": "selective",
-        **COMPILED,
-    },
+    "few collectives, recomputed": FULL | FEW,
+    "few collectives, tuned": FEW,
+    "few collectives, recomputed, dense": FULL | FEW,
 }
-NUM_MICRO_BATCHES, NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 4, 1, 3, 1192
+NUM_WARMUP, NUM_MEASURED, VOCAB_SIZE = 1, 3, 1192
+TOP_K, MOST_BLOCKS = 32, 512
+HEAD = ("device", "shape", "way", "num_ranks", "pack", "p20_ms", "ms", "p80_ms", "peak_gib", "loss")
+MOST_MICRO_BATCHES, STEP_TOKENS = 4, 65_536
+"""A step has so many micro-batches, or fewer if they are long."""
 LONGEST_KEPT = 40_000
 """Tokens beyond which activations do not fit unless they are recomputed."""
 
@@ -53,36 +57,45 @@ LONGEST_KEPT = 40_000
 def main() -> None:
     """Prints the csv on rank 0."""
     shape, *words = sys.argv[1:]
-    lengths = [int(word) for word in words if word.isdigit()]
-    parts = [word for word in words if not word.isdigit()]
+    packs = [_pack(word) for word in words if word[0].isdigit()]
+    parts = [word for word in words if not word[0].isdigit() and word != "profile"]
     ways = {w: WAYS[w] for w in WAYS if not parts or any(part in w for part in parts)}
     ranks = start_ranks(wanted=int(os.environ["WORLD_SIZE"]), device="auto")
     rows = csv.writer(sys.stdout)
     rank0 = ranks.rank == 0
     if rank0:
-        head = ("device", "shape", "way", "num_ranks", "tokens", "p20_ms", "ms", "p80_ms", "loss")
-        rows.writerow(head)
+        rows.writerow(HEAD)
     for way, train in ways.items():
-        made = _model(ranks, shape, TrainConfig.model_validate(train))
+        made = _model(ranks, shape, way, TrainConfig.model_validate(train))
         clock = make_clock(made.module, ranks.device)
         kept = "activation_checkpointing" not in train
-        for tokens in [n for n in lengths if n <= LONGEST_KEPT or not kept]:
-            times, loss = _measure(made, clock, ranks, tokens)
+        for pack in [p for p in packs if sum(p) <= LONGEST_KEPT or not kept]:
+            times, loss, peak = _measure(made, clock, ranks, way, pack)
             p20, median, p80 = np.percentile(times, [20, 50, 80]).round(1)
-            facts = (device_name(ranks.device), shape, way, ranks.world_size, tokens)
+            name = f"{len(pack)}x{pack[0]}"
+            facts = (device_name(ranks.device), shape, way, ranks.world_size, name)
             if rank0:
-                rows.writerow((*facts, p20, median, p80, f"{loss:.4f}"))
+                rows.writerow((*facts, p20, median, p80, f"{peak:.1f}", f"{loss:.4f}"))
                 sys.stdout.flush()
+        if "profile" in words:
+            _profile(made, clock, ranks, way, packs[0])
         del made, clock
         gc.collect()
     dist.destroy_process_group()
 
 
-def _model(ranks: Ranks, shape: str, train: TrainConfig) -> TrainableModel:
+def _pack(word: str) -> tuple[int, ...]:
+    """Returns the lengths of 2048 or 64x1024."""
+    number, _, length = word.rpartition("x")
+    return (int(length),) * int(number or 1)
+
+
+def _model(ranks: Ranks, shape: str, way: str, train: TrainConfig) -> TrainableModel:
+    assembling.suits_own_forward = lambda model: LIBRARY not in way  # type: ignore[assignment]
     named = {name: keys for name, keys in SHAPES.items() if name == shape}
     values = ModelShape.model_validate(named.get(shape, {}))  # type: ignore[call-overload]
     on_gpu = ranks.device.type == "cuda"
-    return assemble(
+    return assembling.assemble(
         shape_config(values, vocab_size=values.vocab_size or VOCAB_SIZE, max_tokens=2**17),
         ModelConfig(dtype="bfloat16" if on_gpu else "float32"),
         train,
@@ -93,57 +106,82 @@ def _model(ranks: Ranks, shape: str, train: TrainConfig) -> TrainableModel:
     )
 
 
-def _measure(made: TrainableModel, clock, ranks: Ranks, tokens: int):  # noqa: ANN001, ANN202
-    batches = [_batch(tokens, ranks.device) for _ in range(NUM_MICRO_BATCHES)]
+def _measure(made: TrainableModel, clock, ranks: Ranks, way: str, pack):  # noqa: ANN001, ANN202
+    num = min(max(STEP_TOKENS // sum(pack), 1), MOST_MICRO_BATCHES)
     times, loss = [], torch.zeros(())
+    on_gpu = ranks.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(NUM_WARMUP + NUM_MEASURED):
-        budgets = [_budgets(made, batch) for batch in batches]
+        work = _work(made, way, pack, num, ranks.device)
         dist.barrier()
         started = time.perf_counter()
-        clock.start()
-        loss = run_micro_batches(
-            made.module,
-            Work(batches, budgets, NUM_MICRO_BATCHES * tokens),
-            attention=AttentionConfig(block_size=256, top_k=32),
-            barrier=Barrier.MICRO,
-            recompute=made.recompute,
-            clock=clock,
-        )
-        if ranks.device.type == "cuda":
+        loss = _run(made, clock, work)
+        if on_gpu:
             torch.cuda.synchronize()
-        times.append(1e3 * (time.perf_counter() - started) / NUM_MICRO_BATCHES)
+        times.append(1e3 * (time.perf_counter() - started) / num)
         made.module.zero_grad(set_to_none=True)
-    return times[NUM_WARMUP:], float(loss)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
+    return times[NUM_WARMUP:], float(loss), peak
 
 
-def _batch(tokens: int, device: torch.device) -> PackedBatch:
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, VOCAB_SIZE, (tokens,), generator=generator)
-    at = torch.arange(0, tokens - 1, 16)
-    return PackedBatch(
-        input_ids=to_device(ids[None], device),
-        position_ids=to_device(torch.arange(tokens)[None], device),
-        cu_seqlens=to_device(torch.tensor([0, tokens], dtype=torch.int32), device),
-        predict_at=to_device(at, device),
-        labels=to_device(ids[at + 1], device),
-        lengths=(tokens,),
-        sequences=(0,),
+def _profile(made: TrainableModel, clock, ranks: Ranks, way: str, pack) -> None:  # noqa: ANN001
+    """Prints where the host's time of one micro-batch goes."""
+    work = _work(made, way, pack, 1, ranks.device)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        _run(made, clock, work)
+    made.module.zero_grad(set_to_none=True)
+    if ranks.rank == 0:
+        table = seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
+        sys.stderr.write(f"{way}\n{table}\n")
+
+
+def _run(made: TrainableModel, clock, work: Work) -> torch.Tensor:  # noqa: ANN001
+    clock.start()
+    return run_micro_batches(
+        made.module,
+        work,
+        attention=AttentionConfig(block_size=256, top_k=TOP_K),
+        barrier=Barrier.MICRO,
+        recompute=made.recompute,
+        clock=clock,
     )
 
 
-def _budgets(made: TrainableModel, batch: PackedBatch) -> TargetBudgets:
-    ladder = (1, 32, 512)
+def _work(made: TrainableModel, way: str, pack, num: int, device) -> Work:  # noqa: ANN001
+    batches = [_batch(pack, device) for _ in range(num)]
+    return Work(batches, [_budgets(made, way, batch) for batch in batches], num * sum(pack))
+
+
+def _batch(lengths: tuple[int, ...], device: torch.device) -> PackedBatch:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, VOCAB_SIZE, (sum(lengths),), generator=generator)
+    at = torch.arange(0, len(ids) - 1, 16)
+    return PackedBatch(
+        input_ids=to_device(ids[None], device),
+        position_ids=to_device(torch.cat([torch.arange(n) for n in lengths])[None], device),
+        cu_seqlens=to_device(torch.tensor([0, *lengths]).cumsum(0).to(torch.int32), device),
+        predict_at=to_device(at, device),
+        labels=to_device(ids[at + 1], device),
+        lengths=lengths,
+        sequences=tuple(range(len(lengths))),
+    )
+
+
+def _budgets(made: TrainableModel, way: str, batch: PackedBatch) -> TargetBudgets:
+    ladder = (1, TOP_K // 2, TOP_K, MOST_BLOCKS)
     layers = made.module.config.num_hidden_layers
     device = batch.input_ids.device
+    top_k = MOST_BLOCKS if DENSE in way else TOP_K
     return TargetBudgets(
-        torch.full((layers, 1), 32, dtype=torch.int32),
+        torch.full((layers, len(batch.lengths)), top_k, dtype=torch.int32),
         batch.sequences,
         torch.tensor(ladder, dtype=torch.int32, device=device),
         ladder,
-        32,
-        limits=None,
+        TOP_K,
+        limits=ClampLimits(0.05, 1, MOST_BLOCKS) if TUNED in way else None,
         measure=False,
-        dense=False,
+        dense=DENSE in way,
     )
 
 

@@ -75,6 +75,16 @@ class AttentionCall:
         return max(self.lengths)
 
     @cached_property
+    def max_num_blocks(self) -> int:
+        """Key blocks of the longest sequence."""
+        return -(-self.max_seqlen // self.block_size)
+
+    @cached_property
+    def all_blocks(self) -> torch.Tensor:
+        """Budgets that leave nothing out, int32 [N]."""
+        return self.cu_seqlens.new_full((len(self.lengths),), self.max_num_blocks)
+
+    @cached_property
     def top_k_range(self) -> tuple[int | None, int | None]:
         """Least and greatest top_k as the host knows them, None where it does not."""
         known = None if self.budgets is None else self.budgets.top_k_range

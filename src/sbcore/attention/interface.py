@@ -94,11 +94,15 @@ def _choose(
     layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
 ) -> BlockSelection | None:
     """Returns the layer's blocks, None for dense attention; keeps them for a recomputation."""
-    top_k = None if call.budgets is None else call.budgets.top_k(layer, q, k, call)
-    one_by_one = not q.is_cuda or suit_one_by_one(call.lengths)
-    if top_k is None or (call.covers_all and one_by_one and call.backend != "reference"):
+    if call.budgets is None:
         return None
+    top_k = call.budgets.top_k(layer, q, k, call)
     least, most = call.top_k_range
+    if top_k is None or call.covers_all:
+        if not _suits_one_call(q, call):
+            return None
+        if top_k is None:
+            top_k, least, most = call.all_blocks, call.max_num_blocks, call.max_num_blocks
     selection = select_blocks(
         q,
         k,
@@ -113,6 +117,13 @@ def _choose(
     if call.keep_choices:
         call.choices[layer] = selection
     return selection
+
+
+def _suits_one_call(q: torch.Tensor, call: AttentionCall) -> bool:
+    """Returns whether our kernels, all blocks chosen, do a covered pack."""
+    if call.backend == "reference":  # what is compared with must be computed as it says
+        return True
+    return q.is_cuda and not suit_one_by_one(call.lengths)
 
 
 def suit_one_by_one(lengths: tuple[int, ...]) -> bool:

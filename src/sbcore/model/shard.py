@@ -55,8 +55,11 @@ def shard_model(
 
 
 def synchronise_gradients(model: nn.Module, *, barrier: Barrier, last: bool) -> None:
-    """Says whether the coming backward meets the other ranks: always, or only in the last one."""
+    """Says whether the coming backward meets the other ranks: always, or only in the last one.
+
+    Saying so walks through all modules; under barrier `micro` it is what was said at the start.
+    """
     assert isinstance(model, FSDPModule), type(model)
-    meet = last or barrier is Barrier.MICRO
-    model.set_requires_gradient_sync(meet)
-    model.set_reshard_after_backward(meet)
+    if barrier is not Barrier.MICRO:
+        model.set_requires_gradient_sync(last)
+        model.set_reshard_after_backward(last)

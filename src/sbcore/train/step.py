@@ -16,6 +16,7 @@ from sbcore.train.clock import Clock
 from sbcore.train.faults import finite_guard
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
+from sbkernels.moba.dense import prefer_fastest_dense
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run_micro_batches(
             budgets=budgets,
             keep_choices=recompute.prepare(batch.num_tokens),
         )
-        with clock.micro_batch():
+        with clock.micro_batch(), prefer_fastest_dense():
             loss = packed_loss(model, batch, call) / work.num_target_tokens
             loss.backward()
         total += loss.detach()

@@ -144,6 +144,33 @@ def test_packs_of_many_short_sequences_are_one_call():
     assert not interface.suit_one_by_one((1024,) * 64)
 
 
+class Dense:
+    """Budgets of dense training: nothing is chosen."""
+
+    top_k_range = None
+
+    def top_k(self, layer, q, k, call):
+        return None
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+def test_dense_training_is_one_call_where_that_is_faster(in_one, monkeypatch):
+    monkeypatch.setattr(interface, "_suits_one_call", lambda q, call: in_one)
+    asked = []
+
+    def select(q, k, ends, top_k, **options):
+        asked.append((top_k.tolist(), options["min_top_k"], options["max_top_k"]))
+        return select_blocks(q, k, ends, top_k, **options)
+
+    monkeypatch.setattr(interface, "select_blocks", select)
+    model = small_model()
+    ids, positions, ends = packed()
+    call = AttentionCall(ends, LENGTHS, 16, "torch", Dense())
+    out = model(input_ids=ids, position_ids=positions, use_cache=False, sb_call=call).logits[0]
+    assert asked == ([([13] * 4, 13, 13)] * 2 if in_one else [])
+    torch.testing.assert_close(out, logits(model, top_k=None))
+
+
 def test_budgets_that_the_host_does_not_know_are_selected():
     call = AttentionCall(
         torch.tensor([0, 40], dtype=torch.int32), (40,), 16, "torch", FixedBudgets(torch.ones(1))

@@ -31,7 +31,8 @@ class Recompute:
         self.mode, self.above_tokens, self.active = mode, above_tokens, False
         if mode == "none":
             return
-        how: dict[str, Any] = {"use_reentrant": False}
+        # Keeping the generators' state for each layer costs a short micro-batch milliseconds.
+        how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": _draw(layers)}
         if mode == "selective":
             how["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_attention)
         for layer in layers:
@@ -52,6 +53,12 @@ class Recompute:
         if not self.active or not torch.is_grad_enabled():
             return forward(*args, **words)
         return checkpoint(forward, *args, **how, **words)
+
+
+def _draw(layers: Sequence[nn.Module]) -> bool:
+    """Returns whether the layers' forward draws random numbers: only dropout of adapters does."""
+    parts = (part for layer in layers for part in layer.modules())
+    return any(isinstance(part, nn.Dropout) and part.p > 0 for part in parts)
 
 
 def _keep_attention(_: Any, op: Any, *args: Any, **words: Any) -> CheckpointPolicy:

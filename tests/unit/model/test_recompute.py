@@ -42,3 +42,19 @@ def test_without_gradients_a_layer_runs_once():
     with torch.no_grad():
         layer(torch.ones(3), scale=1.0)
     assert layer.runs == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_dropout_drops_the_same_again(share):
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Dropout(share))
+    x = torch.randn(8, 64)
+    gradients = []
+    for mode in ("none", "full"):
+        if mode == "full":
+            Recompute([layer], mode, above_tokens=0).prepare(1)
+        torch.manual_seed(3)
+        layer.zero_grad()
+        layer(x).square().sum().backward()
+        gradients.append(layer[0].weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)

@@ -4,8 +4,9 @@
 - ablation-paper-predicted.csv: the paper's DP2 x PP4 and DP4 x PP4, and DP 2 beside them
 
 ``PYTHONPATH=src python docs/results/ablation_predicted.py [TABLE.parquet ...]``: latency tables as
-`sb profile-latency` leaves them, else the analytic, uncalibrated model; some minutes each. Measured
-rows have other columns, so that neither is taken for the other.
+`sb profile-latency` leaves them, else the analytic, uncalibrated model; some minutes each. Where
+the same machine was measured (`ablation-NxH100`, the same barrier and global batch), its speedup
+stands beside in a column of its own.
 """
 
 import csv
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sbcore.ablation.results import read_steps
 from sbcore.ablation.settings import read_length_set
 from sbcore.ablation.table_in_use import read_header
 from sbcore.artifacts import replace_when_done
@@ -21,7 +23,7 @@ from sbcore.config.simulation import SimulationConfig
 from sbcore.latency.model import TableLatencyModel
 from sbcore.simulate.run import simulate
 from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
-from sbcore.simulate.words import VARIANTS
+from sbcore.simulate.words import BASELINE, VARIANTS
 from sbcore.types import Barrier, LatencyModel
 
 HERE = Path(__file__).parent
@@ -91,6 +93,7 @@ def rows_of(source: str, machines: Sequence[Machine]) -> Iterator[Row]:
         results = simulate(setting, list(VARIANTS))
         packed = next(result.speedup for result in results if result.variant == "baseline_packed")
         sys.stderr.write(f"{name}: {machine}\n")
+        measured = measured_speedups(machine)
         for result in results:
             yield {
                 "latency": name,
@@ -103,10 +106,26 @@ def rows_of(source: str, machines: Sequence[Machine]) -> Iterator[Row]:
                 "simulated_steps": setting.num_steps,
                 "simulated_speedup": round(result.speedup, 3),
                 "simulated_speedup_over_packed": round(result.speedup / packed, 3),
+                "measured_speedup": measured.get(result.variant, ""),
                 "simulated_imbalance": round(result.imbalance, 3),
                 "simulated_waiting_pct": round(100 * result.bubble, 2),
                 "coverage_delta_by_law": round(result.coverage_delta, 2) + 0.0,
             }
+
+
+def measured_speedups(machine: Machine) -> dict[str, float]:
+    """Returns each variant's speedup over baseline in all measured rounds, if there are any."""
+    file = HERE / f"ablation-{machine.num_ranks}xh100-steps.csv.gz"
+    if machine.num_stages > 1 or not file.is_file():
+        return {}
+    total: dict[str, float] = {}
+    for place, steps in read_steps(file).items():
+        where = (place.lengths, place.barrier, int(place.global_batch))
+        if where == (LENGTHS.stem, machine.barrier.value, machine.global_batch):
+            for step in steps:
+                if step.measured:
+                    total[step.variant] = total.get(step.variant, 0.0) + step.step_ms
+    return {name: round(total[BASELINE] / ms, 3) for name, ms in total.items()}
 
 
 def read_source(source: str) -> tuple[LatencyModel, int, str]:

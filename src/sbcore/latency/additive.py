@@ -6,6 +6,7 @@ N sequences, L layers. t(micro-batch) = max(floor, sum of sequences) + constant.
 from abc import ABC, abstractmethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbcore.latency.packs import EVEN, Covered, WorkShares
 from sbcore.types import FloatArray, IntArray
@@ -22,6 +23,10 @@ class AdditiveLatency(ABC):
     @abstractmethod
     def attention_ms(self, lengths: IntArray, top_k: IntArray) -> FloatArray:
         """Returns a sequence's share of one layer's attention, selection included; broadcasts."""
+
+    @abstractmethod
+    def extrapolates(self, lengths: IntArray, top_k: IntArray) -> NDArray[np.bool_]:
+        """Returns where nothing was measured; broadcasts."""
 
     def linear_ms(self, lengths: IntArray) -> FloatArray:
         """Returns all the rest of the model for these tokens; adds up over packed sequences."""

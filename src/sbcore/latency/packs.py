@@ -29,7 +29,7 @@ class WorkShares:
         """Returns the factor of one micro-batch."""
         return self.short if num_tokens <= self.up_to_tokens else self.long
 
-    def of(self, num_tokens: IntArray) -> FloatArray:
+    def of(self, num_tokens: IntArray | FloatArray) -> FloatArray:
         """Returns the factor of each micro-batch, from its packed tokens."""
         return np.where(num_tokens <= self.up_to_tokens, self.short, self.long)
 

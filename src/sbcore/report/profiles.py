@@ -48,7 +48,7 @@ class LatencyHead(Contract):
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured of one layer's attention on single sequences."""
+    """What was measured of one layer's attention: a sequence's share where several were packed."""
 
     head: LatencyHead
     points: "pl.DataFrame"
@@ -84,8 +84,10 @@ def read_latency(folder: Path) -> Latency | None:
         return None
     columns = ("part", "length", "top_k", "num_sequences", "median_ms", "p20_ms", "p80_ms")
     points = read_columns(table, (*columns, "held_out")).filter(
-        (pl.col("part") == "attention") & ~pl.col("held_out") & (pl.col("num_sequences") == 1)
+        (pl.col("part") == "attention") & ~pl.col("held_out")
     )
     header = read_contract(head, LatencyHead)
     num_blocks = -(-pl.col("length") // header.block_size)
-    return Latency(header, points.with_columns(num_blocks=num_blocks).sort("length"))
+    shares = points.with_columns(pl.col("median_ms", "p20_ms", "p80_ms") / pl.col("num_sequences"))
+    largest = shares.sort("num_sequences").unique(["length", "top_k"], keep="last")
+    return Latency(header, largest.with_columns(num_blocks=num_blocks).sort("length"))

@@ -11,7 +11,7 @@ from sbcore.config.simulation import SimulationConfig
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.latency.model import TableLatencyModel
-from sbcore.latency.table import HEADER
+from sbcore.latency.table import HEADER, profile_files
 from sbcore.plan.simulate import Scene
 from sbcore.types import Barrier, IntArray, LatencyModel, Topology
 
@@ -104,7 +104,8 @@ def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, st
     """Returns a latency model, its block_size and its name.
 
     ``analytic`` is a formula that was fitted to nothing; anything else a folder that
-    profile-latency wrote, or the table in it, which brings its own block_size.
+    profile-latency wrote, or a table (NAME.parquet, NAME.json beside it); both bring their own
+    block_size.
     """
     if source == ANALYTIC:
         model = AnalyticLatencyModel(
@@ -116,17 +117,22 @@ def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, st
             coefficients=np.array(_COEFFICIENTS),
         )
         return model, block_size, "analytic, uncalibrated"
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    if not (folder / HEADER).is_file():
-        raise SparseBalanceError(
-            f"--latency = {source}: no latency profile there. give a folder with {HEADER}, or "
-            f"{ANALYTIC}."
-        )
-    head = read_json(folder / HEADER)
+    profile = _profile(Path(source))
+    header = profile_files(profile)[1]
+    head = read_json(header)
     measured = head.get("block_size") if isinstance(head, dict) else None
     if not isinstance(measured, int):
-        raise SparseBalanceError(
-            f"{folder / HEADER}: block_size: missing. rerun the stage profile-latency."
-        )
+        raise SparseBalanceError(f"{header}: block_size: missing. rerun the stage profile-latency.")
     name = f"{source}, measured on {head.get('device', 'an unnamed device')}"
-    return TableLatencyModel.read(folder, block_size=measured), measured, name
+    return TableLatencyModel.read(profile, block_size=measured), measured, name
+
+
+def _profile(source: Path) -> Path:
+    """Returns a profile that is there: its folder, or its table with a json beside it."""
+    beside = source.parent if source.name == HEADER else source
+    if not profile_files(beside)[1].is_file():
+        raise SparseBalanceError(
+            f"--latency = {source}: no latency profile there. give a folder with {HEADER}, "
+            f"NAME.parquet with NAME.json beside it, or {ANALYTIC}."
+        )
+    return beside

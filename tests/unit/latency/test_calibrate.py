@@ -91,3 +91,23 @@ def test_speed_factors_come_back_from_a_checkpoint_and_only_for_as_many_ranks() 
     assert fewer.factors.tolist() == [1.0]
     with pytest.raises(ValueError, match="measured_ms"):
         speed.update(np.ones(3), np.ones(2))
+
+
+def test_recomputation_is_told_from_one_micro_batch_of_each_setting() -> None:
+    points = [
+        whole(65536, 1, work(65536, 1) + 30.0, recompute=True),
+        whole(16384, 1, 0.75 * work(16384, 1) + 30.0),
+    ]
+    found = calibrate(PARTS, [FLOOR, *points], constant_ms=3.0, recompute=True, device_type="cuda")
+    assert (found.scale, found.other_share) == pytest.approx((1.0, 0.75), rel=1e-3)
+    assert found.constant_ms == pytest.approx(30.0, rel=0.05)
+
+
+def test_a_floor_that_grows_does_not_tilt_what_long_micro_batches_take() -> None:
+    grown = [whole(n, 1, ms) for n, ms in ((64, 80.0), (256, 110.0))]
+    points = [whole(n, m, work(n, m) + 40.0) for n, m in SHAPES if n * m > 10_000]
+    found = calibrate(
+        PARTS, [FLOOR, *grown, *points], constant_ms=3.0, recompute=False, device_type="cuda"
+    )
+    assert 50.0 < found.floor_ms + found.constant_ms < 110.0
+    assert (found.scale, found.constant_ms) == pytest.approx((1.0, 40.0), rel=0.02)

@@ -226,3 +226,34 @@ def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
     (folder / TABLE).unlink()
     with pytest.raises(SparseBalanceError, match=r"missing\. run the stage profile-latency"):
         TableLatencyModel.read(folder, block_size=32)
+
+
+def test_dense_attention_serves_what_the_host_knows_to_be_covered() -> None:
+    dense = [point("dense", n, -(-n // BLOCK_SIZE), 0.1 + 5e-4 * n) for n in LENGTHS]
+    table = fit_table(
+        [*all_points(), *dense],
+        block_size=BLOCK_SIZE,
+        num_layers=2,
+        device_type="cuda",
+        recompute_above=None,
+    )
+    lengths = np.array([256, 512])
+    found = table.covered(lengths, np.array([[8, 8], [16, 9]]))
+    assert found is not None
+    assert found.reach.tolist() == [8 * BLOCK_SIZE, 8 * BLOCK_SIZE]
+    at_budget = table.attention_ms(lengths, np.array([8, 8]))
+    assert found.saving_ms == pytest.approx(2 * (at_budget - 5e-4 * lengths))
+    assert model().covered(lengths, np.array([8, 8])) is None  # nothing dense was measured
+
+
+def test_micro_batches_up_to_the_limit_are_not_recomputed() -> None:
+    recomputed = [replace(p, recompute=True) if p.part == "attention" else p for p in all_points()]
+    shares = replace(
+        fit_table(
+            recomputed, block_size=BLOCK_SIZE, num_layers=2, device_type="cuda", recompute_above=512
+        ),
+        other_share=0.75,
+    ).shares
+    assert [shares.at(512), shares.at(513)] == [0.75, 1.0]
+    assert shares.least(np.array([512, 513])).tolist() == [0.75, 1.0]
+    assert model().shares.even

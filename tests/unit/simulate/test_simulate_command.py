@@ -1,6 +1,7 @@
 """`sb simulate`: the shape of its json, what its table says, one line for each mistake."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import sbcore.cli
-from sbcore.latency.table import HEADER, TABLE
+from sbcore.latency.table import HEADER, TABLE, profile_files
 from sbcore.plan import bench
 
 KEYS = ["variant", "speedup", "imbalance", "gap", "coverage_delta", "bubble"]
@@ -108,7 +109,7 @@ def test_a_picture_is_written(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("file", ["profile", f"profile/{TABLE}"])
+@pytest.mark.parametrize("file", ["profile", f"profile/{TABLE}", "h100.parquet"])
 def test_a_measured_table_is_used_and_refuses_what_it_does_not_reach(
     file: str,
     lengths: Path,
@@ -117,6 +118,8 @@ def test_a_measured_table_is_used_and_refuses_what_it_does_not_reach(
     tmp_path: Path,
 ) -> None:
     bench._write_profile(tmp_path / "profile")
+    for one in profile_files(tmp_path / "profile"):  # a table of another name, beside its json
+        shutil.copy(one, tmp_path / f"h100{one.suffix}")
     assert call(monkeypatch, lengths=str(lengths), latency=str(tmp_path / file)) == 0
     assert f"latency: {tmp_path / file}, measured on" in capsys.readouterr().out
     with lengths.open("a") as rows:

@@ -1,0 +1,107 @@
+"""Writes ablation-simulated.csv: measured steps beside what the simulator says of the same ones.
+
+``PYTHONPATH=src python docs/results/ablation_simulated.py TABLE.parquet ablation-2xh100 ...`` reads
+each comparison's ``-steps.csv.gz`` from this folder, replays its global batches with the latency
+table, and prints what is written; a minute. Budgets of tuned variants are simulated too, by a law
+of coverage, so only the others are the very steps that were measured.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import ablation_predicted
+import numpy as np
+
+from sbcore.ablation.results import read_steps
+from sbcore.ablation.steps import MeasuredStep
+from sbcore.ablation.table import Place
+from sbcore.config.simulation import SimulationConfig
+from sbcore.latency.additive import AdditiveLatency
+from sbcore.simulate.run import replay_variant
+from sbcore.simulate.setting import Setting
+from sbcore.simulate.words import BASELINE, VARIANTS
+from sbcore.types import Barrier, FloatArray
+
+HERE = Path(__file__).parent
+OUT = HERE / "ablation-simulated.csv"
+
+
+def main() -> None:
+    """Writes all rows, whole or not at all."""
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
+    source, *names = sys.argv[1:]
+    rows: list[ablation_predicted.Row] = []
+    for name in names:
+        for place, steps in read_steps(HERE / f"{name}-steps.csv.gz").items():
+            rows += compared(source, place, steps)
+    ablation_predicted.write_rows(OUT, rows)
+    for row in rows:
+        sys.stdout.write("  ".join(f"{value!s:>12}" for value in list(row.values())[3:]) + "\n")
+
+
+def compared(
+    source: str, place: Place, steps: list[MeasuredStep]
+) -> Iterator[ablation_predicted.Row]:
+    """Yields a row per variant of one setting; speedups are those of all steps over baseline's."""
+    setting = replayed(source, place, num_rounds=1 + max(step.round for step in steps))
+    simulated = {
+        name: simulated_ms(setting, name)
+        for name in VARIANTS
+        if any(s.variant == name for s in steps)
+    }
+    base = times_of(steps, BASELINE)
+    for name, by_round in simulated.items():
+        measured = times_of(steps, name)
+        rounds = sorted(measured.keys() & base.keys())
+        taken = np.array([measured[r] for r in rounds])
+        says, base_says = by_round[rounds], simulated[BASELINE][rounds]
+        speedup = sum(base[r] for r in rounds) / taken.sum()
+        yield {
+            "device": place.device,
+            "latency": setting.latency_name,
+            "barrier": place.barrier,
+            "variant": name,
+            "num_rounds": len(rounds),
+            "measured_ms": round(float(np.median(taken)), 1),
+            "simulated_ms": round(float(np.median(says)), 1),
+            "measured_over_simulated": round(float(np.median(taken / says)), 3),
+            "ratio_p20": round(float(np.quantile(taken / says, 0.2)), 3),
+            "ratio_p80": round(float(np.quantile(taken / says, 0.8)), 3),
+            "measured_speedup": round(speedup, 3),
+            "simulated_speedup": round(float(base_says.sum() / says.sum()), 3),
+        }
+
+
+def times_of(steps: list[MeasuredStep], name: str) -> dict[int, float]:
+    """Returns a variant's measured step times by round, warm-up left out."""
+    return {s.round: s.step_ms for s in steps if s.variant == name and s.measured}
+
+
+def simulated_ms(setting: Setting, name: str) -> FloatArray:
+    """Returns a variant's simulated step times, the update included, by round."""
+    assert isinstance(setting.latency, AdditiveLatency)
+    times: FloatArray = replay_variant(setting, name)[0].step_ms + setting.latency.update_ms
+    return times
+
+
+def replayed(source: str, place: Place, *, num_rounds: int) -> Setting:
+    """Returns the measured setting for the simulator: the same global batches, in order."""
+    latency, block_size, name = ablation_predicted.read_source(source)
+    lengths = ablation_predicted.LENGTHS.with_name(f"{place.lengths}.csv")
+    config = SimulationConfig(num_steps=num_rounds)
+    return Setting(
+        ablation_predicted.read_length_set(lengths, max_tokens=config.max_tokens).lengths,
+        latency,
+        name,
+        block_size,
+        int(place.device.split(" x ")[0]),
+        int(place.global_batch),
+        Barrier(place.barrier),
+        config,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,7 @@ def step_times(trainings: Trainings, colours: dict[str, str]) -> Chart:
         axes.set_xlabel("ms per step")
     note = (
         "Dot: measured median. Bar: 20th to 80th percentile of steps. "
-        "Open diamond: predicted median, which knows the layers but not the optimizer."
+        "Open diamond: predicted median, of micro-batches and the update."
     )
     return Chart("step-times", "Time of a step", note, figure)
 

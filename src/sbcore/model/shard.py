@@ -5,6 +5,8 @@ summed over ranks: then any plan of the same global batch gives the same gradien
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -26,9 +28,10 @@ def shard_model(
 ) -> nn.Module:
     """Returns the model sharded over the mesh, so many layers in one collective.
 
-    Under barrier `micro` parameters are gathered anew for each micro-batch (least memory, ranks
-    meet in every one); under `step` they stay gathered within a step. Few collectives cost less
-    host time, many less memory.
+    Under barrier `micro` parameters are gathered anew for each forward and backward (least memory),
+    or, with ``keep_gathered``, once in a step: gradients meet in every micro-batch all the same.
+    Under `step` they stay gathered within a step. Few collectives cost less host time, many less
+    memory.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype is torch.float32 else dtype,
@@ -51,15 +54,32 @@ def shard_model(
             module.set_gradient_divide_factor(1.0)
             # gloo has no scaled sum; with a factor of one a plain sum is the same.
             module.set_force_sum_reduction_for_comms(True)
+    _SAID[model] = _Said(keeps_gathered=keep_gathered or barrier is not Barrier.MICRO)
     return model
+
+
+@dataclass
+class _Said:
+    """What FSDP was last told; telling it walks through all modules, a millisecond each time."""
+
+    keeps_gathered: bool
+    meet: bool = True
+    reshard: bool = True
+
+
+_SAID: WeakKeyDictionary[nn.Module, _Said] = WeakKeyDictionary()
 
 
 def synchronise_gradients(model: nn.Module, *, barrier: Barrier, last: bool) -> None:
     """Says whether the coming backward meets the other ranks: always, or only in the last one.
 
-    Saying so walks through all modules; under barrier `micro` it is what was said at the start.
+    Weights that stay gathered do so up to the step's last backward: they change only after it.
     """
     assert isinstance(model, FSDPModule), type(model)
-    if barrier is not Barrier.MICRO:
-        model.set_requires_gradient_sync(last)
-        model.set_reshard_after_backward(last)
+    said = _SAID[model]
+    meet, reshard = last or barrier is Barrier.MICRO, last or not said.keeps_gathered
+    if meet != said.meet:
+        model.set_requires_gradient_sync(meet)
+    if reshard != said.reshard:
+        model.set_reshard_after_backward(reshard)
+    said.meet, said.reshard = meet, reshard

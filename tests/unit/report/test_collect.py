@@ -5,7 +5,7 @@ import shutil
 
 import polars as pl
 import pytest
-from fabricated_run import FACTORS, NUM_RANKS, NUM_STEPS, report_stage
+from fabricated_run import FACTORS, NUM_RANKS, NUM_STEPS, report_stage, times
 
 from sbcore.errors import SparseBalanceError
 from sbcore.report.collect import collect
@@ -27,6 +27,8 @@ def test_everything_is_read(run_dir):
     assert record.latency.budgets == [1, 2, 4, 8, 16, 32]
     assert record.latency.at(4)["top_k"].to_list() == [2, 4, 4, 4, 4, 4, 4]
     assert record.latency.at(None)["top_k"].to_list() == [2, 4, 8, 16, 32, 64, 128]
+    shortest = record.latency.at(None)["median_ms"][0]  # measured alone and in a pack of 16
+    assert shortest == pytest.approx(times(64, 2)[0] / 16)
     assert set(record.manifests) >= {"data/manifest.json", "profile/latency.manifest.json"}
 
 

@@ -118,7 +118,7 @@ def test_on_a_gpu_it_is_no_further_from_the_truth_than_the_library(family, known
             give_own_forward(model)
         gradients = loss_and_gradients(model, 16, **case, backend="triton")[1]
         errors[way] = relative_error(gradients, exact)
-    assert errors["own"] < 1.2 * errors["library"] < 0.05, errors
+    assert errors["own"] < 1.2 * errors["library"] < 0.1, errors
 
 
 def kept_values(run, x, weights):

@@ -63,8 +63,8 @@ def test_two_ranks_write_what_one_writes_and_take_up_what_is_left(
 
 @pytest.mark.distributed
 def test_bad_input_is_said_once(start, tmp_path):
-    error = start(tmp_path / "out", 2, fails=True, tasks=["fir_st"])
-    assert error.count("task = 'fir_st': unknown. Did you mean 'first'?") == 1
+    error = start(tmp_path / "out", 2, fails=True, tasks=["firstt"])
+    assert error.count("task = 'firstt': unknown. Did you mean 'first'?") == 1
 
 
 def test_parts_are_dealt_out_whole():

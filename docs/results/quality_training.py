@@ -46,7 +46,7 @@ class Training:
         self.model: Any = load_model(base, dtype=torch.float32).to(device)
         self.model.train()
         self.weights = TwoTypes(self.model, working_type(device))
-        give_loss(self.model, "chunked")
+        give_loss(self.model)
         train = self.stage.train
         self.optimizer = torch.optim.AdamW(
             self.weights.masters, betas=train.betas, weight_decay=train.weight_decay, fused=True

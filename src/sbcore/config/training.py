@@ -83,8 +83,8 @@ class TrainConfig(Section):
     layers_per_shard: PositiveInt = 1
     """Layers whose weights travel in one collective: more cost less host time but more memory."""
     keep_gathered: bool = False
-    """Weights stay gathered between a micro-batch's forward and backward: half the collectives, and
-    memory for all weights in the compute type. Under barrier step they always do."""
+    """Weights stay gathered until the step's last micro-batch: fewer collectives, and memory for
+    all weights in the compute type. Under barrier step they always do; gradients meet as before."""
     checkpoint_every_steps: NonNegativeInt = 0
     """Steps between checkpoints; 0 = only at the end."""
     keep_checkpoints: PositiveInt = 2

@@ -26,6 +26,7 @@ class ShortSteps:
     def __init__(self, lengths: IntArray, stage: PlanStage) -> None:
         self.num_ranks, self.barrier = stage.num_ranks, stage.barrier
         self.block_size, self._lengths = stage.block_size, lengths
+        self.max_tokens = stage.max_tokens
         self.counts = [_FEW, _MANY] * (_WARMUP + _REPEATS)
 
     @property

@@ -16,7 +16,7 @@ from sbcore.plan.own_cost import own_cost, read_formula
 from sbcore.plan.planner import make_topology
 from sbcore.plan.read import StepPlan
 from sbcore.plan.sampling import drawn_steps, sampling_digest, step_seed
-from sbcore.types import BatchPlan, IntArray
+from sbcore.types import BatchPlan, IntArray, Topology
 
 
 class PlannedSteps:
@@ -30,7 +30,10 @@ class PlannedSteps:
     ) -> None:
         self.variant, self.num_ranks = stage.variant, stage.num_ranks
         self.barrier, self.block_size = stage.barrier, stage.block_size
-        self._steps = _lay_out(stage, lengths, latency, profile)
+        samples = Samples(np.arange(len(lengths)), lengths)
+        topology = make_topology(stage, samples, latency)
+        self.max_tokens = topology.max_tokens
+        self._steps = _lay_out(stage, topology, lengths, latency, profile)
 
     @property
     def num_steps(self) -> int:
@@ -60,14 +63,16 @@ class PlannedSteps:
 
 
 def _lay_out(
-    stage: PlanStage, lengths: IntArray, latency: TableLatencyModel, profile: Path
+    stage: PlanStage,
+    topology: Topology,
+    lengths: IntArray,
+    latency: TableLatencyModel,
+    profile: Path,
 ) -> list[StepPlan]:
     dense_top_k = -(-int(lengths.max()) // stage.block_size)
     top_k = stage.top_k if stage.attention == "sparse" else dense_top_k
     measured = BudgetCost(latency, top_k)
     cost = own_cost(stage.balancer, measured, formula=lambda: read_formula(profile))
-    samples = Samples(np.arange(len(lengths)), lengths)
-    topology = make_topology(stage, samples, latency)
     balancer = load_balancer(stage.balancer.kind)
     plans = []
     for number, chosen in enumerate(drawn_steps(lengths, stage.sampling, seed=stage.seed)):

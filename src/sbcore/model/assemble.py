@@ -23,8 +23,6 @@ from sbcore.types import Barrier
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 @dataclass(frozen=True)
 class TrainableModel:
@@ -61,7 +59,7 @@ def assemble(
         decoder_layers(empty),
         mesh,
         barrier=barrier,
-        dtype=_DTYPES[model.dtype],
+        dtype=getattr(torch, model.dtype),
         layers_per_shard=train.layers_per_shard,
         keep_gathered=train.keep_gathered,
     )

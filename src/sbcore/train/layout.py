@@ -43,7 +43,12 @@ class OnlineLayout:
     """The same sequences spread anew, by the budgets in use and the speeds of the ranks lately."""
 
     def __init__(
-        self, stage: TrainStage, balancer: SabBalancer, latency: TableLatencyModel
+        self,
+        stage: TrainStage,
+        balancer: SabBalancer,
+        latency: TableLatencyModel,
+        *,
+        max_tokens: int,
     ) -> None:
         self.stage, self.balancer, self.latency = stage, balancer, latency
         topology = stage.topology
@@ -55,7 +60,7 @@ class OnlineLayout:
         )
         self.speeds = SpeedFactors(topology.num_ranks, ema_decay=balancer.budget_decay)
         self._topology = Topology(
-            topology.num_ranks, topology.barrier, topology.max_tokens, stage.max_sequences
+            topology.num_ranks, topology.barrier, max_tokens, stage.max_sequences
         )
 
     def lay_out(self, plan: StepPlan, step: int) -> StepPlan:
@@ -88,11 +93,13 @@ class OnlineLayout:
         self.speeds.load_state_dict(_part(state, "speeds."))
 
 
-def make_layout(stage: TrainStage, latency: TableLatencyModel) -> "PlannedLayout | OnlineLayout":
-    """Returns the variant's way to lay out a step."""
+def make_layout(
+    stage: TrainStage, latency: TableLatencyModel, *, max_tokens: int
+) -> "PlannedLayout | OnlineLayout":
+    """Returns the variant's way to lay out a step; ``max_tokens`` is the cap that the plan kept."""
     balancer = stage.balancer
     if balancer.kind == "sab" and balancer.online:
-        return OnlineLayout(stage, balancer, latency)
+        return OnlineLayout(stage, balancer, latency, max_tokens=max_tokens)
     return PlannedLayout()
 
 

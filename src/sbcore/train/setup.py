@@ -47,7 +47,7 @@ def share_trainer(
         optimizer=optimizer,
         recompute=made.recompute,
         flops=FlopCounter(model_facts(made.module), made.recompute, stage.attention.block_size),
-        layout=make_layout(stage, inputs.latency),
+        layout=make_layout(stage, inputs.latency, max_tokens=inputs.plan.max_tokens),
         tuner=tuner,
         clock=clock,
     )

@@ -14,7 +14,7 @@ from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
 from sbcore.model.assemble import assemble
 from sbcore.model.build import shape_config
 from sbcore.train.clock import make_clock
-from sbcore.train.sharding import Ranks, start_ranks
+from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.types import Barrier
 
 VOCAB_SIZE, NUM_TOKENS, NUM_WARMUP, NUM_MEASURED = 1192, 16, 10, 50

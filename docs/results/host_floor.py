@@ -26,7 +26,7 @@ from sbcore.model.assemble import TrainableModel
 from sbcore.model.build import shape_config
 from sbcore.train.batches import PackedBatch, to_device
 from sbcore.train.clock import make_clock
-from sbcore.train.sharding import Ranks, start_ranks
+from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.train.step import Work, run_micro_batches
 from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.types import Barrier

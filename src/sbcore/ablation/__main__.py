@@ -28,7 +28,7 @@ from sbcore.ablation.table_in_use import differences, read_header, read_latency
 from sbcore.config.schema import Config
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
-from sbcore.train.sharding import Ranks, start_ranks
+from sbcore.train.ranks import Ranks, start_ranks
 
 
 def main() -> None:

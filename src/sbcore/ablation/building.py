@@ -18,8 +18,8 @@ from sbcore.model.build import shape_config
 from sbcore.train.clock import Clock, make_clock
 from sbcore.train.inputs import Inputs
 from sbcore.train.loop import Trainer
+from sbcore.train.ranks import Ranks
 from sbcore.train.setup import make_optimizer, share_trainer
-from sbcore.train.sharding import Ranks
 from sbcore.types import IntArray
 
 

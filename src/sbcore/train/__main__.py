@@ -25,10 +25,10 @@ from sbcore.train.finish import save_model
 from sbcore.train.identity import run_identity
 from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_inputs
 from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.train.rehearsal import rehearse
 from sbcore.train.run import TrainingRun
 from sbcore.train.setup import make_trainer
-from sbcore.train.sharding import Ranks, start_ranks
 from sbcore.train.summary import closing_line, summarise
 from sbcore.tune.watch import CurveWatch
 

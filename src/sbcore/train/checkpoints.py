@@ -30,8 +30,8 @@ from sbcore.train.checkpoint_folder import (
 from sbcore.train.checkpoint_writer import ARRAYS, CheckpointWriter, Pending
 from sbcore.train.identity import RunIdentity
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
+from sbcore.train.ranks import Ranks
 from sbcore.train.restore import check_tensors, load_tensors, read_index
-from sbcore.train.sharding import Ranks
 from sbcore.train.staging import HostCopy, make_moments, training_tensors
 
 

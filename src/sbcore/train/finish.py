@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sbcore.config.stages import TrainStage
 from sbcore.model.build import set_default_attention
 from sbcore.model.export import export_model
-from sbcore.train.sharding import Ranks
+from sbcore.train.ranks import Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -21,8 +21,8 @@ from sbcore.train.clock import Clock
 from sbcore.train.flops import FlopCounter
 from sbcore.train.inputs import Inputs
 from sbcore.train.layout import OnlineLayout, PlannedLayout
+from sbcore.train.ranks import Ranks
 from sbcore.train.records import PendingReport, copy_later, curves_of_step, gather_reports
-from sbcore.train.sharding import Ranks
 from sbcore.train.step import Work, learning_rate_at, run_micro_batches, update
 from sbcore.train.tuning import StepTuner
 from sbcore.tune.ledger import collect

@@ -11,7 +11,7 @@ from sbcore.train.flops import FlopCounter, model_facts
 from sbcore.train.inputs import Inputs
 from sbcore.train.layout import make_layout
 from sbcore.train.loop import Trainer
-from sbcore.train.sharding import Ranks
+from sbcore.train.ranks import Ranks
 from sbcore.train.tuning import StepTuner
 
 

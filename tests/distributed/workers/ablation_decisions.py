@@ -12,7 +12,7 @@ from sbcore.ablation.arguments import configured, parse_arguments
 from sbcore.ablation.building import Workshop
 from sbcore.ablation.settings import read_length_set, settings
 from sbcore.latency.model import TableLatencyModel
-from sbcore.train.sharding import start_ranks
+from sbcore.train.ranks import start_ranks
 
 NUM_ROUNDS, NUM_RANKS = 3, 8
 

@@ -13,7 +13,7 @@ from sbcore.model.assemble import assemble
 from sbcore.model.build import shape_config
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.clock import make_clock
-from sbcore.train.sharding import start_ranks
+from sbcore.train.ranks import start_ranks
 from sbcore.train.step import Work, run_micro_batches
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier

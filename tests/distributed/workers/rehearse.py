@@ -13,8 +13,8 @@ from sbcore.train import rehearsal
 from sbcore.train.__main__ import assemble_model
 from sbcore.train.inputs import parse_arguments, read_inputs
 from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.ranks import start_ranks
 from sbcore.train.setup import make_trainer
-from sbcore.train.sharding import start_ranks
 
 
 def losses_of(stage, ranks, arguments, *, rehearsed):

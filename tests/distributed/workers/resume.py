@@ -19,8 +19,8 @@ from sbcore.train.checkpoint_folder import Cursor
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.faults import NonFiniteCount, finite_guard
 from sbcore.train.identity import run_identity
+from sbcore.train.ranks import Ranks
 from sbcore.train.restarts import join_ranks
-from sbcore.train.sharding import Ranks
 
 BATCH, SAMPLES, WIDTH = 4, 23, 7
 DEFAULTS = {

@@ -19,7 +19,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import Cursor
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.identity import run_identity
-from sbcore.train.sharding import Ranks
+from sbcore.train.ranks import Ranks
 
 SEED = 3
 

@@ -4,7 +4,8 @@ Short micro-batches keep their activations: recomputing them saves no memory tha
 launches are what a short micro-batch costs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
+from sbcore.model.feed_forward import result_unused
+
 Mode = Literal["none", "full", "selective"]
 
 
@@ -23,8 +26,8 @@ class Recompute:
     """Switches recomputation of the layers on and off, micro-batch by micro-batch.
 
     ``full`` keeps only a layer's input; ``selective`` keeps what attention returned too, so that
-    only the cheap parts run twice. A recomputed layer must attend to the blocks of its first run:
-    `AttentionCall.keep_choices` sees to that.
+    only the cheap parts run twice. Neither computes the layer's last product again. A recomputed
+    layer must attend to the blocks of its first run: `AttentionCall.keep_choices` sees to that.
     """
 
     def __init__(self, layers: Sequence[nn.Module], mode: Mode, *, above_tokens: int) -> None:
@@ -33,8 +36,7 @@ class Recompute:
             return
         # Keeping the generators' state for each layer costs a short micro-batch milliseconds.
         how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": _draw(layers)}
-        if mode == "selective":
-            how["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_attention)
+        how["context_fn"] = _keep_what_attention_returned if mode == "selective" else _keep_nothing
         for layer in layers:
             layer.forward = partial(self._run, layer.forward, how)
 
@@ -61,8 +63,27 @@ def _draw(layers: Sequence[nn.Module]) -> bool:
     return any(isinstance(part, nn.Dropout) and part.p > 0 for part in parts)
 
 
-def _keep_attention(_: Any, op: Any, *args: Any, **words: Any) -> CheckpointPolicy:
-    """Returns what happens to an operator's result: attention's is kept."""
+Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
+"""What a layer's first run and its second one stand in."""
+
+
+def _keep_nothing() -> Contexts:
+    return nullcontext(), result_unused()
+
+
+def _keep_what_attention_returned() -> Contexts:
+    first, second = create_selective_checkpoint_contexts(_policy)
+    return first, _both(second, result_unused())
+
+
+@contextmanager
+def _both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
+    with one, other:
+        yield
+
+
+def _policy(_: Any, op: Any, *args: Any, **words: Any) -> CheckpointPolicy:
+    """Returns what happens to an operator's result: attention's is kept, choices are elsewhere."""
     name = str(op)
-    keep = "sbkernels" in name or "attention" in name
+    keep = "attention" in name or ("sbkernels" in name and "forward" in name)
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE

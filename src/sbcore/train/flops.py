@@ -34,6 +34,7 @@ class ModelFacts:
 
     layer_weights: int  # parameters of all layers that multiply every token
     trained_weights: int  # those of them with a gradient of their own
+    weights_again: int  # those that recomputation multiplies again: all but the last product's
     head_weights: int  # of the vocabulary head, which sees target tokens only
     num_layers: int
     num_heads: int
@@ -61,7 +62,7 @@ def count(
     per_pair = 12.0 * model.num_heads * model.head_dim
     pairs = attended_pairs(lengths, top_k, block_size=block_size)
     dense = model.num_layers * tokens * (tokens + 1) / 2
-    again = 2.0 * model.layer_weights * (tokens * recomputed).sum()
+    again = 2.0 * model.weights_again * (tokens * recomputed).sum()
     if attention_again:
         again += per_pair / 3 * (pairs.sum(axis=0) * recomputed).sum()
     useful = linear + per_pair * float(pairs.sum())
@@ -114,14 +115,16 @@ def attended_pairs(lengths: IntArray, top_k: IntArray, *, block_size: int) -> Fl
 def model_facts(model: Any) -> ModelFacts:
     """Returns what the count needs of a causal model; norms and biases are left out."""
     config = model.config
-    layers = [p for n, p in model.named_parameters() if p.ndim > 1 and ".layers." in n]
-    trained = sum(p.numel() for p in layers if p.requires_grad)
+    layers = {n: p for n, p in model.named_parameters() if p.ndim > 1 and ".layers." in n}
+    trained = sum(p.numel() for p in layers.values() if p.requires_grad)
+    again = sum(p.numel() for n, p in layers.items() if ".down_proj." not in n)
     heads = int(config.num_attention_heads)
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     head = int(config.vocab_size) * int(config.hidden_size)
     return ModelFacts(
-        sum(p.numel() for p in layers),
+        sum(p.numel() for p in layers.values()),
         trained,
+        again,
         head,
         int(config.num_hidden_layers),
         heads,

@@ -171,11 +171,13 @@ def test_the_layout_follows_the_union_inflation(device):
     selection = select(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **options)
     table = build_block_table(inputs.cu_seqlens, 896, block_size=64)
     lists = build_union_lists(selection.words, table, tile_rows=64, num_skipped=0)
+    assert lists.layout.tolist() == [[0, 0]] * 4
     # All past blocks chosen: inflation 1. One of up to nine: nearly all of them per tile.
-    layout, overflow = choose_layout(lists, table, max_inflation=1.5)
-    assert layout.tolist() == [[0, 1]] * 4
+    overflow = choose_layout(lists, table, max_inflation=1.5)
+    assert lists.layout.tolist() == [[0, 1]] * 4
     assert not overflow.any()
-    assert not choose_layout(lists, table, max_inflation=50.0)[0].any()
+    choose_layout(lists, table, max_inflation=50.0)
+    assert not lists.layout.any()
 
 
 @pytest.mark.parametrize("row_stride", [5, 16])

@@ -63,13 +63,13 @@ def run_forward(
         )
 
     if deterministic or small or worst <= max_inflation:
-        # The layout is not read: any tensor will do.
-        state = _allocate(q, lists.num_past, lists.num_past, num_sums=0)
-        run_union(state, range(q.shape[1]), where="all")
+        # Overflows are not read: any tensor will do.
+        state = _allocate(q, lists.layout, lists.layout, num_sums=0)
+        run_union(state, range(q.shape[1]), where="layout")
         return state.out, state.lse
-    layout, overflow = choose_layout(lists, table, max_inflation=max_inflation)
+    overflow = choose_layout(lists, table, max_inflation=max_inflation)
     windows = head_windows(q.shape[1], q.shape[0], q.shape[2])
-    state = _allocate(q, layout, overflow, num_sums=len(windows[0]))
+    state = _allocate(q, lists.layout, overflow, num_sums=len(windows[0]))
     for heads in windows:
         run_union(state, heads, where="layout")
         chosen = slice(heads.start, heads.stop)
@@ -81,7 +81,7 @@ def run_forward(
             build_row_lists(
                 words[chosen],
                 table,
-                layout[chosen],
+                lists.layout[chosen],
                 max_top_k=top_k_range.most,
                 num_skipped=num_skipped,
             ),

@@ -24,12 +24,15 @@ class UnionLists:
         blocks: int16 [H, Q, M + 1], block ids within the sequence.
         num_past: int32 [H, Q], listed past blocks; the own block comes behind them.
         num_pairs: int32 [H, Q], chosen (row, past block) pairs of the tile.
+        layout: int32 [H, N], 0 where the query-major kernel does the past blocks: everywhere,
+            until `choose_layout` has been called. Not written for empty sequences.
         tile_rows: Rows of a query tile.
     """
 
     blocks: torch.Tensor
     num_past: torch.Tensor
     num_pairs: torch.Tensor
+    layout: torch.Tensor
     tile_rows: int
 
 
@@ -43,14 +46,16 @@ def build_union_lists(
     num_heads, max_num_blocks, num_words = words.shape
     num_tiles = table.num_blocks * table.block_size // tile_rows
     blocks = words.new_empty((num_heads, num_tiles, max_num_blocks + 1), dtype=torch.int16)
-    num_past = words.new_empty((num_heads, num_tiles))
-    num_pairs = torch.empty_like(num_past)
+    num_past, num_pairs = words.new_empty((2, num_heads, num_tiles))
+    layout = words.new_empty((num_heads, table.num_sequences))
     _union_kernel[(num_tiles, num_heads)](
         words,
         blocks,
         num_past,
         num_pairs,
+        layout,
         table.entries,
+        table.num_sequences,
         max_num_blocks,
         num_words,
         num_skipped,
@@ -59,7 +64,9 @@ def build_union_lists(
         PASS=min(256, max(16, triton.next_power_of_2(max_num_blocks))),
         num_warps=4,
     )
-    return UnionLists(blocks=blocks, num_past=num_past, num_pairs=num_pairs, tile_rows=tile_rows)
+    return UnionLists(
+        blocks=blocks, num_past=num_past, num_pairs=num_pairs, layout=layout, tile_rows=tile_rows
+    )
 
 
 def bound_inflation(max_num_blocks: int, *, min_top_k: int) -> float:
@@ -73,21 +80,19 @@ def bound_inflation(max_num_blocks: int, *, min_top_k: int) -> float:
     return listed / chosen if chosen else float("inf")
 
 
-def choose_layout(
-    lists: UnionLists, table: BlockTable, *, max_inflation: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns int32 [H, N]: 1 where the union inflation is above the bound, else 0; and zeros.
+def choose_layout(lists: UnionLists, table: BlockTable, *, max_inflation: float) -> torch.Tensor:
+    """Sets `lists.layout` to 1 where the union inflation is above the bound; returns zeros.
 
     1 asks for the key-major gather, 0 for the query-major union. The value stays on the
     device: both kernels are launched and the programs of the other one exit at once. The zeros
-    of the same shape are for the gather to report an overflow.
+    int32 [H, N] are for the gather to report an overflow.
     """
     num_heads, num_tiles = lists.num_past.shape
-    layout, overflow = lists.num_past.new_empty((2, num_heads, table.num_sequences))
+    overflow = torch.empty_like(lists.layout)
     _layout_kernel[(table.num_sequences, num_heads)](
         lists.num_past,
         lists.num_pairs,
-        layout,
+        lists.layout,
         overflow,
         table.first_block,
         num_tiles,
@@ -97,7 +102,7 @@ def choose_layout(
         PASS=1024,
         num_warps=4,
     )
-    return layout, overflow
+    return overflow
 
 
 @triton.jit
@@ -110,13 +115,15 @@ def count_bits(word):
     return ((word * 0x01010101) >> 24).to(tl.int32)
 
 
-@triton.jit(do_not_specialize=["max_num_blocks", "num_words", "num_skipped"])
+@triton.jit(do_not_specialize=["num_sequences", "max_num_blocks", "num_words", "num_skipped"])
 def _union_kernel(
     words_ptr,
     blocks_ptr,
     num_past_ptr,
     num_pairs_ptr,
+    layout_ptr,
     table_ptr,
+    num_sequences,
     max_num_blocks,
     num_words,
     num_skipped,
@@ -127,7 +134,7 @@ def _union_kernel(
     """One program per (query tile, query head): compacts the blocks with any bit set."""
     tile, head = tl.program_id(0), tl.program_id(1)
     block = tile * TILE_ROWS // BLOCK_SIZE
-    _, _, length, first = load_block(table_ptr, block)
+    sequence, _, length, first = load_block(table_ptr, block)
     own = block - first
     index = head.to(tl.int64) * tl.num_programs(0) + tile
     start = own * BLOCK_SIZE + tile * TILE_ROWS % BLOCK_SIZE
@@ -135,6 +142,7 @@ def _union_kernel(
         tl.store(num_past_ptr + index, 0)
         tl.store(num_pairs_ptr + index, 0)
         return
+    tl.store(layout_ptr + head * num_sequences + sequence, 0)
     WORDS: tl.constexpr = TILE_ROWS // 32
     word = tile * WORDS + tl.arange(0, WORDS)
     words_ptr += head.to(tl.int64) * max_num_blocks * num_words

@@ -12,7 +12,7 @@ from sbcore.artifacts import read_json
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.quality import predict_micro_batches
 from sbcore.latency.show import closing_sentence
-from sbcore.latency.table import MeasuredPoint, profile_files, read_points
+from sbcore.latency.table import KNOWN, MeasuredPoint, profile_files, read_points
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
 
 def show_micro_batches(model: TableLatencyModel, points: list[MeasuredPoint]) -> None:
     """Prints measured and predicted times of whole micro-batches, short ones first."""
-    whole = [p for p in points if p.part in ("floor", "micro_batch", "covered", "memory")]
-    tokens = np.array([p.length * p.num_sequences for p in whole])
+    whole = [p for p in points if p.part in ("floor", "micro_batch", *KNOWN, "memory")]
+    tokens = np.array([sum(p.packed) for p in whole])
     predicted = predict_micro_batches(model, whole, work_share=model.shares.of(tokens))
     _say("part         length x packed  again held   measured  predicted ratio   peak GiB")
     for i in np.argsort(tokens, kind="stable").tolist():

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.fit import predicted_work
 from sbcore.latency.line import fit_bent_line, fit_times
 from sbcore.latency.table import MeasuredPoint
-from sbcore.types import LatencyModel
 
 _AGAIN = 4 / 3
 """What recomputation should cost: a forward beside a forward and a backward of twice its work. It
@@ -29,7 +29,7 @@ class Whole:
 
 
 def calibrate(
-    parts: LatencyModel,
+    parts: AdditiveLatency,
     points: Sequence[MeasuredPoint],
     *,
     constant_ms: float,
@@ -62,7 +62,7 @@ def calibrate(
 
 
 def _lines(
-    parts: LatencyModel,
+    parts: AdditiveLatency,
     points: Sequence[MeasuredPoint],
     *,
     constant_ms: float,
@@ -79,7 +79,7 @@ def _lines(
     return Whole(0.0, constant, scale, (other or scale) / scale)
 
 
-def _bent(parts: LatencyModel, points: Sequence[MeasuredPoint], *, recompute: bool) -> Whole:
+def _bent(parts: AdditiveLatency, points: Sequence[MeasuredPoint], *, recompute: bool) -> Whole:
     """Returns two lines with one constant that begin at one floor."""
     work, same = predicted_work(parts, points), _same(points, recompute)
     other = 1.0 / _AGAIN if recompute else _AGAIN

@@ -7,11 +7,16 @@ from sbcore.artifacts import package_versions
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.device import device_name
 from sbcore.latency.architecture import describe_shape
+from sbcore.latency.as_trained import forward_of, train_config
 from sbcore.latency.table import FORMAT_VERSION
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
+
+LOSS = "chunked"
+"""`model.loss`: logits of a chunk of targets at a time. Another one needs another word, so that
+tables of this one are told apart."""
 
 
 def describe(
@@ -44,6 +49,8 @@ def describe(
         if config.activation_checkpointing != "none"
         else None,
         "max_tokens": config.max_tokens,
+        "forward": forward_of(architecture, config.model, train_config(config, weighs=False)),
+        "loss": LOSS,
         "keep_gathered": config.keep_gathered,
         "layers_per_shard": config.layers_per_shard,
         "compile_layers": config.compile_layers,

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.line import fit_line
 from sbcore.latency.surface import Surface, fit_surface
-from sbcore.latency.table import MeasuredPoint
-from sbcore.types import FloatArray, IntArray, LatencyModel
+from sbcore.latency.table import KNOWN, MeasuredPoint
+from sbcore.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,19 @@ def _linear(points: Sequence[MeasuredPoint]) -> tuple[float, float]:
     return fit_line(tokens, np.array([point.median_ms for point in longer]))
 
 
-def predicted_work(model: LatencyModel, points: Sequence[MeasuredPoint]) -> FloatArray:
+def predicted_work(model: AdditiveLatency, points: Sequence[MeasuredPoint]) -> FloatArray:
     """Returns the time of each point's packed sequences, without floor and constant. [P]."""
-    numbers = np.array([point.num_sequences for point in points])
-    work: FloatArray = numbers * model.predict(lengths_of(points), budgets_of(points))
-    return work
+    return np.array([_work_of(model, point) for point in points])
+
+
+def _work_of(model: AdditiveLatency, point: MeasuredPoint) -> float:
+    lengths = np.array(point.packed, dtype=np.int64)
+    top_k = np.full_like(lengths, point.top_k)
+    work = float(model.predict(lengths, top_k).sum())
+    dense = model.covered(lengths, top_k) if point.part in KNOWN else None
+    if dense is None or dense.reach.min() < lengths.max():
+        return work
+    return work - float(dense.saving_ms.sum())
 
 
 def lengths_of(points: Sequence[MeasuredPoint]) -> IntArray:
@@ -115,20 +124,37 @@ def sequence_shares(points: Sequence[MeasuredPoint], *, call_ms: float) -> list[
 
 
 def linear_points(points: Sequence[MeasuredPoint], *, num_layers: int) -> list[MeasuredPoint]:
-    """Returns part `linear`: every layer's rest and the ends, by tokens."""
-    ends = {p.length: p for p in points if p.part == "ends"}
+    """Returns part `linear`: the ends, and every layer without its attention, by tokens."""
+    found = {(p.part, p.length): p for p in points if p.part in ("layer", "ends", "own_block")}
+    lengths = sorted(length for part, length in found if part == "layer")
     return [
-        replace(
-            layer,
-            part="linear",
-            median_ms=ends[layer.length].median_ms + num_layers * layer.median_ms,
-            p20_ms=ends[layer.length].p20_ms + num_layers * layer.p20_ms,
-            p80_ms=ends[layer.length].p80_ms + num_layers * layer.p80_ms,
-            n=min(layer.n, ends[layer.length].n),
+        _linear_point(
+            found["layer", length],
+            found["ends", length],
+            found["own_block", length],
+            num_layers=num_layers,
         )
-        for layer in points
-        if layer.part == "layer" and layer.length in ends
+        for length in lengths
+        if ("ends", length) in found and ("own_block", length) in found
     ]
+
+
+def _linear_point(
+    layer: MeasuredPoint, ends: MeasuredPoint, own_block: MeasuredPoint, *, num_layers: int
+) -> MeasuredPoint:
+    """Returns the point; what is left of a short layer's time is noise, but never nothing."""
+    rest = layer.median_ms - ends.median_ms - own_block.median_ms
+    rest = max(rest, 0.01 * layer.median_ms)
+    spread = num_layers * rest / layer.median_ms
+    return replace(
+        layer,
+        part="linear",
+        top_k=0,
+        median_ms=ends.median_ms + num_layers * rest,
+        p20_ms=ends.p20_ms + spread * layer.p20_ms,
+        p80_ms=ends.p80_ms + spread * layer.p80_ms,
+        n=min(layer.n, ends.n, own_block.n),
+    )
 
 
 def _check_grid(attention: Sequence[MeasuredPoint], *, block_size: int) -> None:

@@ -19,11 +19,12 @@ from sbcore.artifacts import read_json, write_json
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.architecture import read_architecture
+from sbcore.latency.as_trained import train_config
 from sbcore.latency.launch import DONE, RESULT, WORK
-from sbcore.latency.micro_batches import ROUNDS, MicroBatch
+from sbcore.latency.micro_batches import ROUNDS, MicroBatch, rounds_of, runs_of
 from sbcore.latency.ranks import MeasuringRanks
 from sbcore.latency.table import GridPoint, MeasuredPoint
-from sbcore.latency.whole import FirstRun, WholeRuns, train_config
+from sbcore.latency.whole import FirstRun, WholeRuns
 from sbcore.model.assemble import assemble
 from sbcore.model.build import empty_model
 
@@ -97,15 +98,14 @@ def _measure(
     )
     generator = torch.Generator(ranks.device).manual_seed(_SEED)
     runs = WholeRuns(stage, ranks, model, architecture.vocab_size, generator)
-    wanted = [MicroBatch(**one) for one in work["micro_batches"]]
+    wanted = [MicroBatch.read(one) for one in work["micro_batches"]]
     optimizer = runs.make_optimizer()  # kept: its state lies on the device in training too
     updates = ranks.mean(runs.update_times(wanted[0], optimizer, _UPDATES))
     points = [MeasuredPoint.of(_UPDATE, np.array(updates), peak_gib=None)]
     first = _warm_up(runs, wanted)
     times = _rounds(runs, first)
-    top_k = stage.attention.top_k
     points += [
-        MeasuredPoint.of(one.at(top_k), np.array(times[one]), peak_gib=first[one].peak_gib)
+        MeasuredPoint.of(one.point, np.array(times[one]), peak_gib=first[one].peak_gib)
         for one in first
     ]
     return {
@@ -142,11 +142,18 @@ def _rounds(runs: WholeRuns, first: dict[MicroBatch, FirstRun]) -> dict[MicroBat
     share_ms = 1e3 * runs.config.latency.micro_batch_seconds / (2 * len(timed))
     for number in range(ROUNDS):
         for i in np.random.default_rng(number).permutation(len(timed)):
-            one, most = timed[i], runs.config.latency.max_repeats // ROUNDS
-            num = int(np.clip(share_ms / first[one].ms / ROUNDS, 1, max(most, 1)))
-            times[one] += runs.ranks.mean(runs.times(one, num))
+            one = timed[i]
+            if number < rounds_of(first[one].ms):
+                num = _repeats(first[one].ms, share_ms / ROUNDS, runs.config.latency.max_repeats)
+                times[one] += runs.ranks.mean(runs.times(one, num))
             _tell(runs.ranks)
     return times
+
+
+def _repeats(once_ms: float, share_ms: float, max_repeats: int) -> int:
+    """Returns the counted runs of a round that may take so long."""
+    least = max(runs_of(once_ms) - 1, 1)
+    return int(np.clip(share_ms / once_ms, least, max(max_repeats // ROUNDS, least)))
 
 
 def _model_gib(ranks: MeasuringRanks) -> float | None:

@@ -30,8 +30,7 @@ def grid_points(config: ProfileLatencyStage, *, pack_tokens: int, seed: int) -> 
         *_attention(_between(lengths), checked, config, pack_tokens=pack_tokens, held_out=True),
         *_shortest(lengths[0], config, pack_tokens=pack_tokens),
         *_dense(lengths, config, pack_tokens=pack_tokens),
-        *(_point("layer", length, 0, 1, config, held_out=False) for length in lengths),
-        *(_point("ends", length, 0, 1, config, held_out=False) for length in lengths),
+        *_rest(lengths, config),
     ]
     order = np.random.default_rng(seed).permutation(len(points))
     return [points[i] for i in order]
@@ -68,6 +67,13 @@ def _dense(
     for length in lengths:
         num_blocks, packed = -(-length // config.attention.block_size), _packed(length, pack_tokens)
         yield _point("dense", length, num_blocks, packed, config, held_out=False)
+
+
+def _rest(lengths: Sequence[int], config: ProfileLatencyStage) -> Iterator[GridPoint]:
+    """Yields what tells a layer's rest: the ends with a layer, without, and its own attention."""
+    for length in lengths:
+        for part, top_k in (("layer", 1), ("ends", 0), ("own_block", 1)):
+            yield _point(part, length, top_k, 1, config, held_out=False)
 
 
 def _shortest(length: int, config: ProfileLatencyStage, *, pack_tokens: int) -> Iterator[GridPoint]:

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sbcore.latency.table import GridPoint, MeasuredPoint
+from sbcore.latency.table import GridPoint, MeasuredPoint, read_point
 
 
 class Journal:
@@ -42,7 +42,7 @@ class Journal:
         points = []
         for line in lines:
             try:
-                points.append(MeasuredPoint(**json.loads(line)))
+                points.append(read_point(json.loads(line)))
             except (json.JSONDecodeError, TypeError):
                 break
         return points

@@ -18,7 +18,7 @@ from sbcore.artifacts import read_json, write_json
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.micro_batches import MicroBatch
-from sbcore.latency.table import MeasuredPoint
+from sbcore.latency.table import MeasuredPoint, read_point
 
 WORK, RESULT, _LOG = "work.json", "result.json", "log.txt"
 """Files of the folder that we share with the ranks."""
@@ -80,7 +80,7 @@ class StartedRanks:
             raise SparseBalanceError(result["error"])
         if code != 0 or not result:
             raise SparseBalanceError(self._failure(code))
-        points = [MeasuredPoint(**point) for point in result["points"]]
+        points = [read_point(point) for point in result["points"]]
         return WholeModel(points, result["skipped"], result["model_gib"])
 
     def _failure(self, code: int) -> str:

@@ -49,7 +49,7 @@ def fit_memory(points: Sequence[MeasuredPoint], *, recompute_above: int | None) 
 
 def _line(points: Sequence[MeasuredPoint]) -> MemoryLine | None:
     """Returns the line over the points, never below one: a planner must not overfill."""
-    peaks = {p.length * p.num_sequences: p.peak_gib for p in points if p.peak_gib is not None}
+    peaks = {sum(p.packed): p.peak_gib for p in points if p.peak_gib is not None}
     if len(peaks) < 2:
         return None
     tokens, gib = np.array(list(peaks), dtype=np.float64), np.array(list(peaks.values()))

@@ -3,6 +3,7 @@
 N sequences, L layers. t(micro-batch) = max(floor, sum of sequences) + constant.
 """
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.calibrate import Whole, calibrate
 from sbcore.latency.dense import DenseTimes, fit_dense
 from sbcore.latency.fit import Parts, fit_parts
+from sbcore.latency.made_for import unstated
 from sbcore.latency.memory import Memory, fit_memory
 from sbcore.latency.packs import EVEN, Covered, WorkShares
 from sbcore.latency.surface import Surface
@@ -193,4 +195,6 @@ def _read_head(path: Path, *, block_size: int, device: str | None) -> dict[str, 
                 f"{path}: {key} = {head.get(key)}: the table was measured for "
                 f"another {key} than {value}. rerun the stage profile-latency."
             )
+    for line in unstated(path, head):
+        sys.stderr.write(f"{line}\n")
     return dict(head)

@@ -6,9 +6,10 @@ from heapq import heapreplace
 
 import numpy as np
 
+from sbcore.latency.additive import AdditiveLatency
 from sbcore.latency.fit import budgets_of, lengths_of, predicted_work
 from sbcore.latency.table import MeasuredPoint
-from sbcore.types import FloatArray, LatencyModel
+from sbcore.types import FloatArray
 
 _BATCHES, _BATCH, _RANKS = 200, 16, 4
 """Regret is the mean over this many random global batches of this size on this many ranks."""
@@ -32,9 +33,9 @@ class Quality:
 
 
 def measure_quality(
-    parts: LatencyModel,
+    parts: AdditiveLatency,
     attention: Sequence[MeasuredPoint],
-    whole: LatencyModel,
+    whole: AdditiveLatency,
     micro_batches: Sequence[MeasuredPoint],
     *,
     work_share: FloatArray,
@@ -64,7 +65,7 @@ def measure_quality(
 
 
 def predict_micro_batches(
-    model: LatencyModel, points: Sequence[MeasuredPoint], *, work_share: FloatArray
+    model: AdditiveLatency, points: Sequence[MeasuredPoint], *, work_share: FloatArray
 ) -> FloatArray:
     """Returns the predicted time of each point's packed sequences, work times its share. [P]."""
     work = np.maximum(work_share * predicted_work(model, points), model.floor_ms)

@@ -15,7 +15,7 @@ _SAME = (
     *("model_type", "num_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
     *("activation_checkpointing", "recompute_above_tokens", "barrier", "lora_rank"),
-    "compile_layers",
+    *("compile_layers", "forward", "loss", "layers_per_shard", "keep_gathered"),
 )
 """What a table is refused for, when it was measured with another one."""
 

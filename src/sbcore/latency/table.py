@@ -1,15 +1,17 @@
 """The file of measured points, ``latency.parquet`` with ``latency.json`` beside it.
 
 Parts: ``attention`` is one layer's attention with its selection, as where the host does not know
-the budgets; ``dense`` where it knows that they cover the sequence; ``layer`` the rest of a layer,
-``ends`` embedding, head and loss, ``linear`` all layers' rest and the ends together, each by packed
-tokens (top_k 0). The others are whole, sharded and run by all ranks as in training: ``micro_batch``
-num_sequences packed sequences, ``covered`` the same with budgets known to cover them, ``floor`` one
-block of one sequence, ``memory`` a micro-batch weighed in one setting of recomputation,
-``optimizer`` one update (length 0).
+the budgets; ``dense`` where it knows that they cover the sequence. ``ends`` is a model without
+layers (embedding, head and loss), ``layer`` the same with one layer whose queries see their own
+block, ``own_block`` the attention in it, and ``linear`` what follows: the ends and all layers
+without attention, by tokens. The others are whole, sharded and run by all ranks as in training:
+``micro_batch`` packed sequences, ``fixed`` the same with a budget that the host knows, ``covered``
+with one that it knows to cover them, ``floor`` one block of one sequence, ``memory`` a micro-batch
+weighed in one setting of recomputation, ``optimizer`` one update (length 0).
 Readable with numpy and pyarrow alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ TABLE, HEADER = f"{NAME}.parquet", f"{NAME}.json"
 
 FORMAT_VERSION = "2"
 
+KNOWN = ("fixed", "covered")
+"""Parts of whole micro-batches whose budget the host knows; in the others layers may clamp it."""
+
 
 @dataclass(frozen=True, slots=True)
 class GridPoint:
@@ -40,6 +45,7 @@ class GridPoint:
     num_sequences: int
     held_out: bool
     recompute: bool
+    lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,13 @@ class MeasuredPoint:
     """Whether layers ran their forward again in the backward pass."""
     peak_gib: float | None = None
     """Device memory at its highest, above the model's own; None where it was not measured."""
+    lengths: tuple[int, ...] | None = None
+    """Of packed sequences that differ, ``length`` being the longest; None: all have that one."""
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        """The length of every sequence."""
+        return self.lengths or (self.length,) * self.num_sequences
 
     @staticmethod
     def of(point: GridPoint, times_ms: FloatArray, *, peak_gib: float | None) -> "MeasuredPoint":
@@ -76,6 +89,7 @@ class MeasuredPoint:
             held_out=point.held_out,
             recompute=point.recompute,
             peak_gib=peak_gib,
+            lengths=point.lengths,
         )
 
     @property
@@ -88,6 +102,7 @@ class MeasuredPoint:
             self.num_sequences,
             self.held_out,
             self.recompute,
+            self.lengths,
         )
 
 
@@ -104,8 +119,12 @@ _SCHEMA = pa.schema(
         ("held_out", pa.bool_()),
         ("recompute", pa.bool_()),
         ("peak_gib", pa.float64()),
+        ("lengths", pa.list_(pa.int64())),
     ]
 )
+
+_NEWER = ("lengths",)
+"""Columns that tables measured before lack."""
 
 
 def profile_files(profile: Path) -> tuple[Path, Path]:
@@ -141,9 +160,10 @@ def read_points(path: Path) -> list[MeasuredPoint]:
     if version != FORMAT_VERSION:
         raise _broken(path, f"format_version = {version}: not {FORMAT_VERSION}")
     for field in _SCHEMA:
-        if field.name not in table.schema.names:
+        if field.name not in (*table.schema.names, *_NEWER):
             raise _broken(path, f"column {field.name}: missing")
-    rows: list[dict[str, Any]] = table.select(_SCHEMA.names).to_pylist()
+    columns = [name for name in _SCHEMA.names if name in table.schema.names]
+    rows: list[dict[str, Any]] = table.select(columns).to_pylist()
     for number, row in enumerate(rows):
         for key in ("median_ms", "p20_ms", "p80_ms"):
             if row[key] is None or not (np.isfinite(row[key]) and row[key] > 0):
@@ -151,7 +171,13 @@ def read_points(path: Path) -> list[MeasuredPoint]:
                 raise _broken(path, f"row {number} ({place}): {key} = {row[key]}: not a time")
         if row["peak_gib"] is not None and not row["peak_gib"] >= 0:
             raise _broken(path, f"row {number}: peak_gib = {row['peak_gib']}: not a size")
-    return [MeasuredPoint(**row) for row in rows]
+    return [read_point(row) for row in rows]
+
+
+def read_point(values: Mapping[str, Any]) -> MeasuredPoint:
+    """Returns the point of a row, or of what json makes of one."""
+    lengths = values.get("lengths")
+    return MeasuredPoint(**{**values, "lengths": None if lengths is None else tuple(lengths)})
 
 
 def _broken(path: Path, what: str) -> SparseBalanceError:

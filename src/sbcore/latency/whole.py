@@ -12,34 +12,19 @@ import torch
 
 from sbcore.attention.call import AttentionCall
 from sbcore.config.stages import ProfileLatencyStage
-from sbcore.config.training import TrainConfig
 from sbcore.latency.layer import TARGET_STRIDE, Batch, attention_call
 from sbcore.latency.micro_batches import MicroBatch
 from sbcore.latency.ranks import MeasuringRanks
+from sbcore.latency.table import KNOWN
 from sbcore.latency.timing import host_clock
 from sbcore.model.assemble import TrainableModel
 from sbcore.model.shard import synchronise_gradients
+from sbkernels.moba.dense import prefer_fastest_dense
 
 _GIB = 1024.0**3
 
 _NEVER, _ALWAYS = 2**62, -1
 """Tokens above which layers are recomputed."""
-
-
-def train_config(config: ProfileLatencyStage, *, weighs: bool) -> TrainConfig:
-    """Returns what of the training's settings changes its times.
-
-    Where memory is weighed recomputation is possible in any case: it is weighed with and without.
-    """
-    mode = config.activation_checkpointing
-    return TrainConfig(
-        activation_checkpointing="full" if mode == "none" and weighs else mode,
-        recompute_above_tokens=config.recompute_above_tokens,
-        compile_layers=config.compile_layers,
-        layers_per_shard=config.layers_per_shard,
-        keep_gathered=config.keep_gathered,
-        threads_per_rank=config.threads,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +56,7 @@ class WholeRuns:
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Returns training's optimizer at a rate that changes nothing."""
-        trained = [p for p in self.model.module.parameters() if p.requires_grad]
-        return torch.optim.AdamW(trained, lr=0.0)
+        return torch.optim.AdamW(self._trained, lr=0.0, fused=True)
 
     def update_times(
         self, one: MicroBatch, optimizer: torch.optim.Optimizer, num: int
@@ -83,10 +67,11 @@ class WholeRuns:
             self._run(work, last=True)
             self._synchronize()
             started = clock()
+            torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             self._synchronize()
             times.append(1e3 * (clock() - started))
-            optimizer.zero_grad(set_to_none=True)
         return times[1:]
 
     def once(self, one: MicroBatch) -> FirstRun:
@@ -145,16 +130,19 @@ class WholeRuns:
         synchronise_gradients(self.model.module, barrier=self.config.barrier, last=last)
         self.model.recompute.above_tokens = _ALWAYS if work.micro_batch.recompute else _NEVER
         work.call.keep_choices = self.model.recompute.prepare(work.micro_batch.num_tokens)
-        loss = self.model.module(**vars(work.batch), sb_call=work.call)
-        (loss * (TARGET_STRIDE / work.micro_batch.num_tokens)).backward()
+        with prefer_fastest_dense():
+            loss = self.model.module(**vars(work.batch), sb_call=work.call)
+            (loss * (TARGET_STRIDE / work.micro_batch.num_tokens)).backward()
 
     def _prepared(self, one: MicroBatch) -> _Prepared:
-        lengths = (one.length,) * one.num_sequences
-        batch = Batch.random(lengths, self.vocab_size, self.generator)
-        top_k = self.config.attention.top_k
-        known, device = one.part == "covered", self.ranks.device
-        call = attention_call(lengths, top_k, self.config, known=known, device=device)
+        batch = Batch.random(one.lengths, self.vocab_size, self.generator)
+        known, device = one.part in KNOWN, self.ranks.device
+        call = attention_call(one.lengths, one.top_k, self.config, known=known, device=device)
         return _Prepared(one, batch, call)
+
+    @property
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.module.parameters() if p.requires_grad]
 
     @property
     def _cuda(self) -> bool:

@@ -14,7 +14,7 @@ from sbcore.latency.chart import draw_chart
 from sbcore.latency.fit import fit_parts, sequence_shares
 from sbcore.latency.model import TableLatencyModel, fit_table, parts_model
 from sbcore.latency.quality import Quality, measure_quality
-from sbcore.latency.table import MeasuredPoint, write_points
+from sbcore.latency.table import KNOWN, MeasuredPoint, write_points
 
 _SEED = 0
 """Of the global batches that regret is averaged over."""
@@ -61,8 +61,8 @@ def _found(
         coefficients=model.scale * alone.coefficients,
     )
 
-    checked = [p for p in points if p.part == "micro_batch" and p.held_out]
-    work_share = model.shares.of(np.array([p.length * p.num_sequences for p in checked]))
+    checked = [p for p in points if p.part in ("micro_batch", *KNOWN) and p.held_out]
+    work_share = model.shares.of(np.array([sum(p.packed) for p in checked]))
 
     def check(
         layer: TableLatencyModel | AnalyticLatencyModel,

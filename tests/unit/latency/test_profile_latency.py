@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,16 +14,20 @@ from rich.progress import Progress
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import sbcore.attention.interface
+import sbcore.model.own_forward
 from sbcore.config.compute import AttentionConfig, LatencyGridConfig
+from sbcore.config.lora import LoraConfig
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.as_trained import forward_of, train_config
 from sbcore.latency.grid import grid_points
 from sbcore.latency.journal import Journal
 from sbcore.latency.layer import LayerRuns
 from sbcore.latency.measure import profile_latency
 from sbcore.latency.model import TableLatencyModel
-from sbcore.latency.table import GridPoint, MeasuredPoint, read_points
+from sbcore.latency.table import KNOWN, GridPoint, MeasuredPoint, read_points
 from sbcore.model.build import build_model, shape_config
 
 SHAPE = ModelShape(hidden_size=32, intermediate_size=32, num_attention_heads=2)
@@ -63,15 +68,20 @@ def test_the_profile_can_be_read_as_a_model(tmp_path: Path) -> None:
         "latency.png",
     ]
     points = read_points(tmp_path / "latency.parquet")
-    parts = {"attention", "dense", "layer", "ends", "linear", "floor", "optimizer", "micro_batch"}
-    assert {p.part for p in points} == parts
+    alone = {"attention", "dense", "layer", "ends", "own_block", "linear"}
+    whole = {"floor", "optimizer", "micro_batch", "fixed", "covered"}
+    assert {p.part for p in points} == alone | whole
     assert all(p.p20_ms <= p.median_ms <= p.p80_ms and p.n >= 2 for p in points)
     assert all(p.peak_gib is None for p in points)  # a CPU's memory is not measured
-    linear, layer, ends = (
+    linear, layer, ends, own_block = (
         next(p.median_ms for p in points if (p.part, p.length) == (part, 128))
-        for part in ("linear", "layer", "ends")
+        for part in ("linear", "layer", "ends", "own_block")
     )
-    assert linear == pytest.approx(2 * layer + ends)
+    rest = max(layer - ends - own_block, 0.01 * layer)
+    assert linear == pytest.approx(2 * rest + ends)
+    assert (head["forward"], head["loss"]) == ("own", "chunked")
+    checked = [p for p in points if p.part in ("micro_batch", *KNOWN) and p.held_out]
+    assert head["error"]["num_micro_batches"] == len(checked) > 0
     assert head["error"]["num_points"] == sum(p.held_out for p in points if p.part == "attention")
     model = TableLatencyModel.read(tmp_path, block_size=16)
     assert model.num_layers == 2
@@ -136,10 +146,12 @@ def test_on_a_gpu_short_sequences_are_measured_in_packs_and_the_shortest_alone_t
     assert packed == {(32, 1), (32, 4), (64, 2), (128, 1)}
 
 
+ARCHITECTURE = shape_config(SHAPE, vocab_size=64, max_tokens=64)
+
+
 def layer_runs(**changed: object) -> LayerRuns:
     config = stage(attention=AttentionConfig(block_size=16, top_k=2), **changed)
-    architecture = shape_config(SHAPE, vocab_size=64, max_tokens=64)
-    return LayerRuns(architecture, config, device=torch.device("cpu"), seed=0)
+    return LayerRuns(ARCHITECTURE, config, device=torch.device("cpu"), seed=0)
 
 
 def grid_point(part: str, *, recompute: bool = False) -> GridPoint:
@@ -148,21 +160,72 @@ def grid_point(part: str, *, recompute: bool = False) -> GridPoint:
 
 def test_one_layer_and_the_ends_are_built_and_no_more() -> None:
     runs = layer_runs()
-    sizes = [p.numel() for p in (*runs.layer.parameters(), *runs.model.parameters())]
-    whole = build_model(
-        shape_config(SHAPE, vocab_size=64, max_tokens=64), seed=0, dtype=torch.float32
-    )
+    sizes = [p.numel() for p in runs.model.parameters()]
+    whole = build_model(ARCHITECTURE, seed=0, dtype=torch.float32)
     ends = 64 * SHAPE.hidden_size + SHAPE.hidden_size
     layers = sum(p.numel() for p in whole.parameters()) - ends
     assert sum(sizes) == ends + layers // SHAPE.num_hidden_layers
 
 
-@pytest.mark.parametrize("part", ["attention", "layer", "ends"])
+@pytest.mark.parametrize("part", ["attention", "own_block", "layer", "ends"])
 def test_every_part_runs_forward_and_backward_and_leaves_no_gradients(part: str) -> None:
     runs = layer_runs()
     counted = count_values(runs.make(grid_point(part)))
     assert counted > 0
-    assert all(p.grad is None for p in (*runs.layer.parameters(), *runs.model.parameters()))
+    assert all(p.grad is None for p in runs.model.parameters())
+
+
+ADAPTERS = ModelConfig(shape=SHAPE, lora=LoraConfig(rank=2, save="merged"))
+
+
+@pytest.mark.parametrize(
+    ("model", "compiled", "forward"),
+    [
+        (ModelConfig(shape=SHAPE), False, "own"),
+        (ModelConfig(shape=SHAPE), True, "library"),
+        (ADAPTERS, False, "library"),
+    ],
+)
+def test_layers_run_by_the_forward_that_training_gives_them(
+    model: ModelConfig, compiled: bool, forward: str
+) -> None:
+    config = stage(model=model, compile_layers=compiled)
+    assert forward_of(ARCHITECTURE, model, train_config(config, weighs=False)) == forward
+    if compiled:
+        return  # compiling takes a minute
+    runs = LayerRuns(ARCHITECTURE, config, device=torch.device("cpu"), seed=0)
+    calls = Calls(sbcore.model.own_forward, "attend_layer")
+    with calls:
+        for part in ("ends", "layer"):
+            runs.make(grid_point(part))()
+    assert calls.number == (forward == "own")
+
+
+def test_a_layer_is_the_ends_and_its_own_attention_and_what_is_left() -> None:
+    calls = Calls(sbcore.attention.interface, "select_blocks")
+    runs = layer_runs()
+    with calls:
+        for part, expected in (("ends", 0), ("layer", 1), ("ends", 1), ("own_block", 2)):
+            runs.make(grid_point(part))()
+            assert calls.number == expected, part
+
+
+class Calls:
+    """Counts the calls of a module's function while it is entered."""
+
+    def __init__(self, module: ModuleType, name: str) -> None:
+        self.module, self.name, self.number = module, name, 0
+        self.function = getattr(module, name)
+
+    def __enter__(self) -> None:
+        setattr(self.module, self.name, self._count)
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self.module, self.name, self.function)
+
+    def _count(self, *args: Any, **words: Any) -> Any:
+        self.number += 1
+        return self.function(*args, **words)
 
 
 def test_recomputation_runs_a_layer_and_its_attention_forward_twice() -> None:

@@ -4,8 +4,12 @@ Shapes: T tokens of one sequence, H query heads, G key heads, D head dim.
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
+
+# Lengths are few here: cuDNN is measured with a plan for each, which is its fastest.
+os.environ["TORCH_CUDNN_SDPA_AVOID_RECOMPILE"] = "0"
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel

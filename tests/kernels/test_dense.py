@@ -1,5 +1,7 @@
 """The library's dense attention as the backends call it: values, and the gradient's layout."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -47,6 +49,39 @@ def test_the_library_sees_one_layout_of_the_gradient(layout, monkeypatch):
     gradients(inputs, LAYOUTS[layout](inputs.grad_out))
     # [1, H, L, D]; the stride of the one batch means nothing
     assert [strides[1:] for strides in seen] == [(64, 4 * 64, 1)]
+
+
+@pytest.mark.gpu
+def test_lengths_of_one_power_of_two_share_a_plan():
+    """Sequences cut from a pack, shorter and longer than the one that made the plan."""
+    pack = inputs_of("cuda", torch.bfloat16, num_tokens=4000)
+    for start, num_tokens in ((0, 700), (700, 513), (1213, 1024), (2237, 1), (2238, 900)):
+        rows = slice(start, start + num_tokens)
+        part = replace(
+            pack, q=pack.q[rows], k=pack.k[rows], v=pack.v[rows], grad_out=pack.grad_out[rows]
+        )
+        exact = part.to(torch.float32)
+        wanted = gradients(exact, exact.grad_out)
+        for name, ours, true in zip(
+            ("dq", "dk", "dv"), gradients(part, part.grad_out), wanted, strict=True
+        ):
+            assert_close(f"{name} of {num_tokens}", ours, true, tolerance=0.02)
+
+
+def test_a_compiled_model_takes_dense_attention_whole():
+    inputs = inputs_of("cpu", torch.float32)
+    here = (inputs.q, inputs.k, inputs.v)
+
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def model(q, k, v):
+        if dense._fastest_is_first():
+            return q
+        with dense.prefer_fastest_dense():
+            return dense.attend_causal(q * 1.0, k, v, scale=0.125)
+
+    with dense.prefer_fastest_dense():
+        got = model(*here)
+    assert_close("out", got, dense.attend_dense(*here, scale=0.125), tolerance=1e-6)
 
 
 @pytest.mark.gpu

@@ -3,6 +3,8 @@
 Shapes: L tokens, H query heads, G key heads, D head dim, W ranks kept.
 """
 
+import os
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +24,14 @@ FASTEST_FIRST = [
 ]
 _PRIORITY = [backend.value for backend in FASTEST_FIRST]
 
+# cuDNN plans each length that it has not met for 153 ms (one H100, torch 2.11): told so, the
+# library shares plans between lengths of one power of two, which costs 0.4 ms a call. It reads
+# this once, at its first call; who sets it beforehand is heard. docs/decisions/shared-plans.md
+os.environ.setdefault("TORCH_CUDNN_SDPA_AVOID_RECOMPILE", "1")
+warnings.filterwarnings(
+    "ignore", message="TORCH_CUDNN_SDPA_AVOID_RECOMPILE=1 is currently experimental"
+)
+
 
 def prefer_fastest_dense() -> AbstractContextManager[Any]:
     """Lets the library choose its fastest kernel first, in all calls of the block.
@@ -35,15 +45,23 @@ def attend_dense(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float
 ) -> torch.Tensor:
     """Returns causal attention [L, H, D] of q [L, H, D] over k, v [L, G, D]."""
-    if not q.is_cuda or torch._C._get_sdp_priority_order()[: len(FASTEST_FIRST)] == _PRIORITY:
-        return _attend_causal(q, k, v, scale=scale)
+    if not q.is_cuda or _fastest_is_first():
+        return attend_causal(q, k, v, scale=scale)
     with prefer_fastest_dense():
-        return _attend_causal(q, k, v, scale=scale)
+        return attend_causal(q, k, v, scale=scale)
 
 
-def _attend_causal(
+def _fastest_is_first() -> bool:
+    if torch.compiler.is_compiling():  # it cannot trace the question
+        return False
+    order: list[int] = torch._C._get_sdp_priority_order()
+    return order[: len(FASTEST_FIRST)] == _PRIORITY
+
+
+def attend_causal(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float
 ) -> torch.Tensor:
+    """Returns the same as `attend_dense`, by whichever of its kernels the library prefers."""
     out = scaled_dot_product_attention(
         _heads_first(q),
         _heads_first(k),

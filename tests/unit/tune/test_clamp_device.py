@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sbcore.attention import ATTENTION_NAME, AttentionCall, register_attention
-from sbcore.tune.clamp import ClampLimits, TargetBudgets, clamp_range
+from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.ladder import make_ladder
+from sbcore.tune.layer_clamp import clamp_range
 from sbcore.tune.ledger import collect
 
 pytestmark = pytest.mark.gpu

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sbcore.tune.clamp import ROWS_OF_LONGEST, row_stride
 from sbcore.tune.ladder import make_ladder
+from sbcore.tune.layer_clamp import ROWS_OF_LONGEST, row_stride
 from sbkernels import coverage_curve
 from sbkernels.testing import make_inputs
 

@@ -32,8 +32,8 @@ def gated_feed_forward(
 ) -> torch.Tensor:
     """Returns down(silu(gate x) * (up x)), [T, E] of x [T, E]; gate, up [I, E], down [E, I].
 
-    Kept for the backward pass are x and both products; it makes the activation again, which are two
-    short launches, where the library keeps 2 I more values of each token.
+    Kept for the backward pass are x and both products; it makes the activation again, on a GPU in
+    the launch that its gradients take, where the library keeps 2 I more values of each token.
     """
     out: torch.Tensor = _GatedFeedForward.apply(x, gate, up, down)
     return out
@@ -48,15 +48,33 @@ class _GatedFeedForward(torch.autograd.Function):
         ctx.save_for_backward(x, gated, raised, gate, up, down)
         if _RESULT_UNUSED.get():
             return x.detach()  # the one operator that checkpointing lets a second run add
-        return linear(silu(gated).mul_(raised), down)
+        return linear(_product(gated, raised), down)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, gated, raised, gate, up, down = ctx.saved_tensors
-        active = silu(gated)
-        by_down = grad.t() @ (active * raised)
-        inner = grad @ down
-        by_raised = active.mul_(inner)
-        by_gated = torch.ops.aten.silu_backward(inner.mul_(raised), gated)
+        product, by_gated, by_raised = _product_backward(grad @ down, gated, raised)
         by_x = (by_gated @ gate).addmm_(by_raised, up)
-        return by_x, by_gated.t() @ x, by_raised.t() @ x, by_down
+        return by_x, by_gated.t() @ x, by_raised.t() @ x, grad.t() @ product
+
+
+def _product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
+    """Returns silu(gated) * raised, [T, I]."""
+    if not gated.is_cuda:
+        return silu(gated).mul_(raised)
+    from sbkernels.pointwise.gated import silu_product
+
+    return silu_product(gated, raised)
+
+
+def _product_backward(
+    grad: torch.Tensor, gated: torch.Tensor, raised: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns the product again and its gradients by gated and raised; overwrites grad. [T, I]."""
+    if gated.is_cuda:
+        from sbkernels.pointwise.gated import silu_product_backward
+
+        return silu_product_backward(grad, gated, raised)
+    active = silu(gated)
+    product, by_raised = active * raised, active.mul_(grad)
+    return product, torch.ops.aten.silu_backward(grad.mul_(raised), gated), by_raised

@@ -28,8 +28,13 @@ class _Rotate(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(cos, sin)
         num_turned = qkv.shape[1] - num_key_heads
-        queries_and_keys = qkv[:, :num_turned]
-        turned = _turn(queries_and_keys, cos, sin, torch.empty_like(queries_and_keys), sign=1)
+        if qkv.is_cuda:
+            from sbkernels.pointwise.rotary import turn
+
+            turned = turn(qkv, cos, sin, num_key_heads=num_key_heads)
+        else:
+            turned = torch.empty_like(qkv[:, :num_turned])
+            _turn(qkv[:, :num_turned], cos, sin, turned, sign=1)
         num_heads = num_turned - num_key_heads
         return turned[:, :num_heads], turned[:, num_heads:], qkv[:, num_turned:]
 
@@ -37,9 +42,13 @@ class _Rotate(torch.autograd.Function):
     def backward(
         ctx: Any, dq: torch.Tensor, dk: torch.Tensor, dv: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        if dq.is_cuda:
+            from sbkernels.pointwise.rotary import turn_back
+
+            return turn_back(dq, dk, dv, cos, sin), None, None, None
         num_turned = dq.shape[1] + dk.shape[1]
         grad = dq.new_empty((len(dq), num_turned + dv.shape[1], dq.shape[2]))
-        cos, sin = ctx.saved_tensors
         _turn(torch.cat([dq, dk], 1), cos, sin, grad[:, :num_turned], sign=-1)
         grad[:, num_turned:] = dv
         return grad, None, None, None
@@ -47,11 +56,10 @@ class _Rotate(torch.autograd.Function):
 
 def _turn(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor, *, sign: int
-) -> torch.Tensor:
-    """Fills out with x turned by the angles, or back by them, and returns it."""
+) -> None:
+    """Fills out with x turned by the angles, or back by them."""
     half = x.shape[-1] // 2
     pairs, new = x.unflatten(-1, (2, half)), out.unflatten(-1, (2, half))
     torch.mul(pairs, cos[:, :, None], out=new)
     new[:, :, 0].addcmul_(pairs[:, :, 1], sin, value=-sign)
     new[:, :, 1].addcmul_(pairs[:, :, 0], sin, value=sign)
-    return out

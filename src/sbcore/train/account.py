@@ -15,7 +15,7 @@ from sbcore.plan.cost import KnownTimesCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, step_ms
 from sbcore.plan.read import StepPlan
 from sbcore.train.records import StepReport
-from sbcore.tune.coverage import coverage_at
+from sbcore.tune.coverage import CoverageModel, coverage_at
 from sbcore.tune.ledger import LedgerPart
 from sbcore.types import Barrier, FloatArray, IntArray
 
@@ -66,15 +66,9 @@ def compute_micro_ms(reports: Sequence[StepReport]) -> FloatArray:
     return np.array([[span.compute_ms for span in report.spans] for report in reports])
 
 
-def coverage_delta(facts: StepFacts, ladder: IntArray, *, top_k: int) -> float | None:
-    """Returns the token-weighted mean of C(k used) - C(k0) in points; None if not measured."""
-    measured = np.isfinite(facts.curves).all(axis=(0, 2))
-    if not measured.any():
-        return None
-    curves, lengths = facts.curves[:, measured], facts.plan.lengths[measured]
-    base = curves[:, :, np.searchsorted(ladder, top_k)]
-    used = coverage_at(curves, ladder, facts.top_k[:, measured])
-    return 100.0 * float(np.average((used - base).mean(axis=0), weights=lengths))
+def coverage_delta(facts: StepFacts, coverage: CoverageModel, *, top_k: int) -> float | None:
+    """Returns the mean of C(k used) - C(k0) by this step's curves, points; None if not measured."""
+    return coverage.delta(facts.plan.lengths, facts.top_k, top_k=top_k, curves=facts.curves)
 
 
 def metrics_row(

@@ -148,7 +148,7 @@ class Trainer:
         return Finished(facts, row)
 
     def _row(self, facts: StepFacts, ready: Ready) -> dict[str, Any]:
-        delta = coverage_delta(facts, self.tuner.coverage.ladder, top_k=self.stage.attention.top_k)
+        delta = coverage_delta(facts, self.tuner.coverage, top_k=self.stage.attention.top_k)
         barrier, num_targets = self.stage.topology.barrier, ready.work.num_target_tokens
         row = metrics_row(facts, self.inputs.latency, barrier=barrier, delta=delta)
         row |= self.flops.count(facts.plan, facts.top_k, num_target_tokens=num_targets)

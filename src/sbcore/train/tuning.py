@@ -46,7 +46,7 @@ class StepTuner:
                 batch=plan.batch,
                 barrier=self.stage.topology.barrier,
                 latency=self.latency,
-                coverage=self.coverage,
+                coverage=self.coverage.beyond(self.stage.attention.top_k),
                 top_k=self.stage.attention.top_k,
                 step=step,
             )
@@ -60,7 +60,7 @@ class StepTuner:
     def budgets(self, targets: IntArray, batch: PackedBatch, *, step: int) -> TargetBudgets:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
         chosen = targets[:, list(batch.sequences)] if batch.sequences else targets[:, :1] * 0 + 1
-        measures = not batch.is_dummy and self.measures(step)
+        measures = self.measures(step) and self._worth_measuring(batch, least=int(chosen.min()))
         return TargetBudgets(
             targets=torch.from_numpy(chosen.astype(np.int32)),
             sequences=batch.sequences,
@@ -71,6 +71,17 @@ class StepTuner:
             measure=measures,
             dense=self.stage.kind == "dense",
         )
+
+    def _worth_measuring(self, batch: PackedBatch, *, least: int) -> bool:
+        """Returns whether curves of the batch would tell anything.
+
+        A tuner leaves sequences alone that k0 covers: there is nothing to gain, little to save, and
+        the host knows that their attention is dense.
+        """
+        if batch.is_dummy or self.stage.tuner.kind == "fixed":
+            return not batch.is_dummy
+        attention = self.stage.attention
+        return max(batch.lengths) > attention.block_size * min(least, attention.top_k)
 
     def learn(self, lengths: IntArray, curves: FloatArray) -> None:
         """Takes the step's measured curves [num_layers, N, K] into the averages."""

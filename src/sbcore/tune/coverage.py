@@ -72,18 +72,31 @@ class CoverageModel:
             )
         return replace(self, curves=curves, counts=counts)
 
-    def expected_delta(self, lengths: IntArray, targets: IntArray, *, top_k: int) -> float | None:
-        """Returns the coverage_delta that targets [num_layers, N] should bring, in points.
+    def beyond(self, top_k: int) -> "CoverageModel":
+        """Returns the model that knows nothing of buckets whose sequences top_k covers wholly."""
+        covered = 2 ** np.arange(NUM_BUCKETS) <= top_k
+        return replace(self, curves=np.where(covered[:, None], np.nan, self.curves))
 
-        Token-weighted mean over layers and sequences whose curves are known; None if none is.
+    def delta(
+        self, lengths: IntArray, used: IntArray, *, top_k: int, curves: FloatArray
+    ) -> float | None:
+        """Returns the token-weighted mean of C(used) - C(top_k), in points; used is [L, N].
+
+        Over layers and sequences whose curves [L, N, K] are known, None if none is. Sequences that
+        both budgets cover count too: their change is 0 without a measurement.
         """
-        curves = self.expected(lengths)
         known = np.isfinite(curves).all(axis=(0, 2))
         if not known.any():
             return None
-        base = curves[:, known, np.searchsorted(self.ladder, top_k)]
-        change = coverage_at(curves[:, known], self.ladder, targets[:, known]) - base
-        return 100.0 * float(np.average(change.mean(axis=0), weights=lengths[known]))
+        base = curves[..., np.searchsorted(self.ladder, top_k)]
+        change = (coverage_at(curves, self.ladder, used) - base).mean(axis=0)
+        whole = lengths <= self.block_size * np.minimum(used.min(axis=0), top_k)
+        counted, change = known | whole, np.where(known, change, 0.0)
+        return 100.0 * float(np.average(change[counted], weights=lengths[counted]))
+
+    def expected_delta(self, lengths: IntArray, targets: IntArray, *, top_k: int) -> float | None:
+        """Returns the coverage_delta that targets [num_layers, N] should bring, in points."""
+        return self.delta(lengths, targets, top_k=top_k, curves=self.expected(lengths))
 
     def state(self) -> dict[str, Any]:
         """Returns the averages by name, for the checkpoint."""

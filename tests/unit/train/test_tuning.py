@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from sbcore.config.schema import Config
@@ -17,13 +18,17 @@ def tuner(**keys):
     return StepTuner(stage, Latency(), longest=1024, device=torch.device("cpu"))
 
 
-def batch(sequences):
+BLOCK_SIZE, TOP_K = 32, 8
+
+
+def batch(sequences, length):
     none = torch.zeros(0)
-    return PackedBatch(none, none, none, none, none, (64,) * max(len(sequences), 1), sequences)
+    return PackedBatch(none, none, none, none, none, (length,) * max(len(sequences), 1), sequences)
 
 
-def budgets(step, sequences=(0, 1), **keys):
-    return tuner(**keys).budgets(np.full((2, 3), 5), batch(sequences), step=step)
+def budgets(step, sequences=(0, 1), length=512, target=5, **keys):
+    targets = np.full((2, 3), target)
+    return tuner(**keys).budgets(targets, batch(sequences, length), step=step)
 
 
 def test_a_tuned_step_clamps_within_p_floor_and_cap():
@@ -49,3 +54,18 @@ def test_a_dummy_takes_the_own_block_and_measures_nothing():
     found = budgets(0, sequences=(), kind="anchor")
     assert found.targets.tolist() == [[1], [1]]
     assert not found.measures
+
+
+@pytest.mark.parametrize(
+    ("length", "target", "measures"),
+    [
+        (TOP_K * BLOCK_SIZE, TOP_K, False),
+        (TOP_K * BLOCK_SIZE, TOP_K - 1, True),
+        (TOP_K * BLOCK_SIZE + 1, TOP_K + 1, True),
+    ],
+)
+def test_what_k0_covers_is_dense_for_the_host_and_not_measured(length, target, measures):
+    found = budgets(0, length=length, target=target, kind="waterfill")
+    assert found.measures == measures
+    assert found.top_k_range == (None if measures else (target, target))
+    assert budgets(0, length=length, target=target, kind="fixed").measures

@@ -70,3 +70,26 @@ def test_curves_that_are_not_finite_teach_nothing(value):
     model = CoverageModel.empty(LADDER, num_layers=1, block_size=32, ema_decay=0.5)
     model = model.updated(np.array([64]), np.full((1, 1, len(LADDER)), value))
     assert np.isnan(model.expected(np.array([64]))).all()
+
+
+def model_of(lengths, curve):
+    model = CoverageModel.empty(LADDER, num_layers=1, block_size=32, ema_decay=0.5)
+    return model.updated(np.array(lengths), np.stack([curve] * len(lengths))[None])
+
+
+def test_beyond_k0_only_what_it_does_not_cover_is_known():
+    model = model_of([8 * 32, 8 * 32 + 1], concave_curve(0.2)).beyond(8)
+    low, high = budget_bounds(model.expected(np.array([256, 257])), LADDER, top_k=8, p=0.1)[:, 0].T
+    assert low.tolist() == [8, 8]
+    assert high[0] < 8 < high[1]
+
+
+def test_sequences_kept_whole_weigh_in_the_change_of_coverage():
+    curve = concave_curve(0.2)
+    model = model_of([768], curve)
+    rise = 100 * (curve[np.searchsorted(LADDER, 12)] - curve[np.searchsorted(LADDER, 8)])
+    budgets = np.array([[12, 8]])
+    found = model.expected_delta(np.array([768, 256]), budgets, top_k=8)
+    assert found == pytest.approx(rise * 0.75)
+    uncovered = model.expected_delta(np.array([768, 257 * 32]), budgets, top_k=8)
+    assert uncovered == pytest.approx(rise)  # nothing is known of the other one

@@ -1,11 +1,13 @@
 """Writes the table and the figure of measured comparisons, beside the paper's numbers.
 
-``PYTHONPATH=src python docs/results/ablation.py docs/results/ablation-2xh100.csv ...`` reads each
-csv with its ``-steps.csv.gz``, as `sbcore.ablation` wrote them, and writes ``.md`` and ``.png`` of
-the same name. Several starts of one setting count together. Files without all columns are refused.
+``PYTHONPATH=src python docs/results/ablation.py docs/results/ablation-2xh100.csv`` reads the csv
+with its ``-steps.csv.gz`` and writes ``.md`` and ``.png`` of the same name. With ``--collect``,
+behind it folders that `sbcore.ablation` wrote, both are made anew from those first, and
+``-manifest.json`` with them. Several starts of one setting count together. Files without all
+columns are refused.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sbcore.ablation.collect import AND, collect
 from sbcore.ablation.ratios import Speedup, by_variant, paired_speedup
 from sbcore.ablation.results import read_rows, read_steps
 from sbcore.ablation.steps import MeasuredStep
@@ -72,14 +75,18 @@ Steps = Mapping[str, Sequence[MeasuredStep]]
 
 
 def main() -> None:
-    """Writes both files of every csv."""
-    if len(sys.argv) < 2:
-        raise SystemExit(__doc__)
+    """Writes the page and the picture of the csv."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--collect", help="folders of starts", type=Path, nargs="+", default=[])
+    arguments = parser.parse_args()
+    path, folders = arguments.csv, arguments.collect
     try:
-        for path in map(Path, sys.argv[1:]):
-            found = read_comparison(path)
-            write_text(path.with_suffix(".md"), page(found, picture=path.with_suffix(".png").name))
-            draw(path.with_suffix(".png"), found)
+        if folders:
+            collect(folders, path)
+        found = read_comparison(path)
+        write_text(path.with_suffix(".md"), page(found, picture=path.with_suffix(".png").name))
+        draw(path.with_suffix(".png"), found)
     except SparseBalanceError as error:
         raise SystemExit(str(error)) from None
 
@@ -88,7 +95,8 @@ def read_comparison(path: Path) -> dict[Place, Steps]:
     """Returns the measured steps of each setting by variant; starts of one setting together."""
     rows = read_rows(path, COLUMNS)
     raw = read_steps(path.with_name(f"{path.stem}-steps.csv.gz"))
-    lacking = {row["run_id"] for row in rows} ^ {place.run_id for place in raw}
+    named = {run_id for row in rows for run_id in row["run_id"].split(AND)}
+    lacking = named ^ {place.run_id for place in raw}
     if lacking:
         raise SparseBalanceError(
             f"{path}: run_id = {', '.join(sorted(lacking))}: not in both csv and steps. "

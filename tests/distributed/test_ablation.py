@@ -70,11 +70,34 @@ def test_the_manifest_says_what_the_numbers_rest_on(done):
     assert len(manifest["inputs"]["some.csv"]) == 64
 
 
+def test_the_same_command_again_goes_on_where_it_stopped(tiny, torchrun, tmp_path):
+    """Rounds that are there stay, settings that have theirs are left out."""
+    first = tiny.words(tmp_path, rounds=1)
+    torchrun("-m", "sbcore.ablation", *first)
+    again = tiny.words(tmp_path, rounds=2, barriers="micro step")
+    torchrun("-m", "sbcore.ablation", *again)
+    found = {
+        (place.barrier, place.run_id): sorted({(step.round, step.measured) for step in steps})
+        for place, steps in read_steps(tmp_path / STEPS).items()
+    }
+    assert [barrier for barrier, _ in found] == ["micro", "micro", "step"]
+    assert list(found.values()) == [
+        [(0, False), (1, True)],
+        [(2, False), (3, True)],
+        [(0, False), (1, True), (2, True)],
+    ]
+    before = (tmp_path / STEPS).read_bytes()
+    torchrun("-m", "sbcore.ablation", *again)
+    assert (tmp_path / STEPS).read_bytes() == before
+
+
 def test_the_table_of_another_model_is_refused_in_one_line(tiny, torchrun, tmp_path):
     words = tiny.words(tmp_path / "out", shape="Qwen2.5-0.5B")
     refused = torchrun("-m", "sbcore.ablation", *words, num_ranks=1, check=False)
     assert refused.returncode != 0
-    assert "num_layers = 2: the table of another model" in refused.stderr.splitlines()[0]
+    lines = [line for line in refused.stderr.splitlines() if "the table of another model" in line]
+    assert len(lines) == 1
+    assert "num_layers = 2" in lines[0]
     assert not (tmp_path / "out").exists()
 
 

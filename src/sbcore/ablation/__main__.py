@@ -23,44 +23,65 @@ from sbcore.ablation.deadline import Deadline
 from sbcore.ablation.manifest import Manifest
 from sbcore.ablation.output import Output, say
 from sbcore.ablation.results import Results
+from sbcore.ablation.schedule import stretches
 from sbcore.ablation.settings import Setting, check_setting, read_length_set, settings
 from sbcore.ablation.table_in_use import differences, read_header, read_latency
 from sbcore.config.schema import Config
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
+from sbcore.train.memory import MicroBatchTooLarge
 from sbcore.train.ranks import Ranks, start_ranks
 
 
 def main() -> None:
-    """Runs the command; bad input is one line and exit code 2."""
-    arguments = parse_arguments(None)
+    """Runs the command; bad input, and memory that does not suffice, is one line and exit code 2.
+
+    Who runs out of memory is the only rank that knows.
+    """
+    rank = os.environ.get("RANK", "0")
     try:
-        config = configured(arguments)
-        variants = chosen_variants(config, arguments.variants)
-        torch.set_num_threads(config.train.threads_per_rank)
-        num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
-        numbers, wanted = _numbers(arguments, config), _settings(arguments, config)
-        for setting in wanted:
-            check_setting(setting, num_ranks=num_ranks, num_rounds=numbers.stop)
-        ranks = start_ranks(wanted=num_ranks, device=config.topology.device)
-        deadline = Deadline(arguments.seconds, group=ranks.host_group)
-        device = device_name(ranks.device)
-        latency = read_latency(arguments.latency, config, device=device)
-        workshop = Workshop(config, ranks, latency, arguments.latency)
-        output = _output(arguments, config, ranks)
-        Comparison(wanted, variants, workshop, deadline, numbers, output).run()
+        _compare(parse_arguments(None))
     except SparseBalanceError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if rank == "0" or isinstance(error, MicroBatchTooLarge):
             sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    except torch.OutOfMemoryError as error:
+        what = str(error).partition(". ")[0]
+        sys.stderr.write(
+            f"rank {rank}: {what}. lower train.recompute_above_tokens or topology.max_tokens, or "
+            "start again: measured rounds are kept.\n"
+        )
         sys.exit(2)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _numbers(arguments: Arguments, config: Config) -> range:
+def _compare(arguments: Arguments) -> None:
+    config = configured(arguments)
+    variants = chosen_variants(config, arguments.variants)
+    torch.set_num_threads(config.train.threads_per_rank)
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     warmup = config.train.warmup_steps_unmeasured
-    return range(arguments.first_round, arguments.first_round + warmup + arguments.rounds)
+    wanted = _settings(arguments, config)
+    for setting in wanted:
+        check_setting(setting, num_ranks=num_ranks, num_rounds=warmup + arguments.rounds)
+    ranks = start_ranks(wanted=num_ranks, device=config.topology.device)
+    deadline = Deadline(arguments.seconds, group=ranks.host_group)
+    latency = read_latency(arguments.latency, config, device=device_name(ranks.device))
+    workshop = Workshop(config, ranks, latency, arguments.latency)
+    output = _output(arguments, config, ranks)
+    left = stretches(
+        wanted,
+        variants,
+        num_rounds=arguments.rounds,
+        num_warmup=warmup,
+        ranks=ranks,
+        output=output,
+    )
+    for part in left:
+        check_setting(part.setting, num_ranks=num_ranks, num_rounds=part.numbers.stop)
+    Comparison(left, variants, workshop, deadline, output).run()
 
 
 def _settings(arguments: Arguments, config: Config) -> list[Setting]:

@@ -26,7 +26,6 @@ class Arguments:
     variants: list[str]
     shape: str | None
     rounds: int
-    first_round: int
     seconds: float
     commit: str | None
 
@@ -41,8 +40,8 @@ def parse_arguments(words: Sequence[str] | None) -> Arguments:
     trained = [Barrier.MICRO, Barrier.STEP]
     parser.add_argument("--barriers", type=Barrier, choices=trained, nargs="+", required=True)
     parser.add_argument("--global-batches", type=int, nargs="+", required=True)
-    parser.add_argument("--rounds", help="measured rounds", type=int, required=True)
-    parser.add_argument("--first-round", help="go on behind an earlier start", type=int, default=0)
+    rounds = "measured rounds that the folder shall hold of every setting in the end"
+    parser.add_argument("--rounds", help=rounds, type=int, required=True)
     parser.add_argument("--seconds", help="begin no round after", type=float, required=True)
     parser.add_argument("--variants", help="default: all configured", nargs="+", default=[])
     parser.add_argument("--shape", help="default: as configured")

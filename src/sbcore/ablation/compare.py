@@ -10,46 +10,50 @@ from itertools import groupby
 from sbcore.ablation.building import SharedModel, Workshop
 from sbcore.ablation.deadline import Deadline, Share
 from sbcore.ablation.output import Output, say
+from sbcore.ablation.rehearsal import rehearse_largest
 from sbcore.ablation.rounds import run_rounds
+from sbcore.ablation.schedule import Stretch, shares
 from sbcore.ablation.settings import Setting
 from sbcore.ablation.steps import MeasuredStep
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a start consists of; ``numbers`` are those of the rounds, warm-up first."""
+    """What a start consists of."""
 
-    settings: Sequence[Setting]
+    stretches: Sequence[Stretch]
     variants: Sequence[str]
     workshop: Workshop
     deadline: Deadline
-    numbers: range
     output: Output | None
     """Of rank 0."""
 
     def run(self) -> None:
         """Measures every setting; a model is made anew where the barrier changes."""
-        left = len(self.settings)
-        for _, members in groupby(self.settings, key=lambda setting: setting.barrier):
-            group = list(members)
-            shared = self._shared(group[0])
-            for setting in group:
-                self._measure(setting, shared, self.deadline.share(left))
-                left -= 1
+        for _, members in groupby(shares(self.stretches), key=lambda s: s[0].setting.barrier):
+            shared = None
+            for stretch, part in members:
+                share = self.deadline.share(part)
+                shared = shared or self._shared(stretch)
+                self._measure(stretch, shared, share)
             del shared  # its memory is the next one's
 
-    def _shared(self, setting: Setting) -> SharedModel:
-        """Returns the barrier's model, its host floor noted."""
-        workshop = self._workshop(setting)
+    def _shared(self, stretch: Stretch) -> SharedModel:
+        """Returns the barrier's model, its largest micro-batches tried, its host floor noted."""
+        workshop, setting = self._workshop(stretch), stretch.setting
         shared = workshop.share_model()
+        rehearse_largest(
+            workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
+        )
         floor_ms = workshop.floor_ms(shared, workshop.config.baseline)
         if self.output is not None:
             self.output.manifest.note({f"host_floor_ms.{setting.barrier}": floor_ms})
             say(f"barrier {setting.barrier}: a short micro-batch takes {floor_ms:.1f} ms")
         return shared
 
-    def _measure(self, setting: Setting, shared: SharedModel, share: Share) -> None:
-        started, workshop = time.perf_counter(), self._workshop(setting)
+    def _measure(self, stretch: Stretch, shared: SharedModel, share: Share) -> None:
+        started, workshop = time.perf_counter(), self._workshop(stretch)
+        setting = stretch.setting
         trainers = {
             name: workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
         }
@@ -58,7 +62,7 @@ class Comparison:
         gc.freeze()
         steps = run_rounds(
             trainers,
-            self.numbers,
+            stretch.numbers,
             num_warmup=workshop.config.train.warmup_steps_unmeasured,
             seed=workshop.config.seed,
             may_begin=share.may_begin,
@@ -72,10 +76,10 @@ class Comparison:
         if self.output is not None:
             self.output.note(setting, steps)
 
-    def _workshop(self, setting: Setting) -> Workshop:
-        config = setting.config(
+    def _workshop(self, stretch: Stretch) -> Workshop:
+        config = stretch.setting.config(
             self.workshop.config,
             num_ranks=self.workshop.ranks.world_size,
-            num_rounds=self.numbers.stop,
+            num_rounds=stretch.numbers.stop,
         )
         return self.workshop.of(config)

@@ -2,6 +2,7 @@
 
 import time
 from itertools import pairwise
+from statistics import median
 
 import torch
 import torch.distributed as dist
@@ -14,10 +15,10 @@ class Deadline:
         self._end = time.monotonic() + seconds
         self._group = group
 
-    def share(self, num_settings: int) -> "Share":
-        """Returns an equal share of what is left, beginning now."""
+    def share(self, part: float) -> "Share":
+        """Returns this part, 0..1, of what is left, beginning now."""
         now = time.monotonic()
-        return Share(now + (self._end - now) / num_settings, self._group)
+        return Share(now + (self._end - now) * part, self._group)
 
 
 class Share:
@@ -30,10 +31,11 @@ class Share:
     def may_begin(self) -> bool:
         """Returns whether there is time for a round, by rank 0's clock.
 
-        It is expected to take as long as the shortest one but the first, which compiles.
+        It is expected to take as long as the median of those but the first, which warms up.
         """
         self._asked.append(time.monotonic())
         taken = [after - before for before, after in pairwise(self._asked)]
-        answer = torch.tensor([self._asked[-1] + min(taken[1:], default=0.0) <= self._end])
+        expected = median(taken[1:]) if taken[1:] else 0.0
+        answer = torch.tensor([self._asked[-1] + expected <= self._end])
         dist.broadcast(answer, src=0, group=self._group)
         return bool(answer)

@@ -10,7 +10,7 @@ from sbcore.types import BatchPlan, IntArray
 SHORT_TOKENS = 2048
 """Tokens of a short micro-batch, one sequence: far below what keeps a GPU busy."""
 
-_FEW, _MANY, _REPEATS, _WARMUP = 2, 10, 3, 2
+_FEW, _MANY, _REPEATS, _WARMUP = 2, 8, 3, 1
 
 
 class ShortSteps:

@@ -19,6 +19,9 @@ from sbcore.artifacts import (
 )
 from sbcore.config.schema import Config
 
+_DIGITS = 6
+"""Of the configuration's digest, at the end of a run_id."""
+
 
 class Manifest:
     """Grows with every setting, and is whole in the folder after each."""
@@ -55,9 +58,14 @@ class Manifest:
         self.note({})
 
 
+def same_configuration(one: str, other: str) -> bool:
+    """Returns whether two starts, by their run_id, had the same configuration."""
+    return one[-_DIGITS:] == other[-_DIGITS:]
+
+
 def _run_id(config: Config) -> str:
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{now}-{digest_text(config.model_dump_json())[:6]}"
+    return f"{now}-{digest_text(config.model_dump_json())[:_DIGITS]}"
 
 
 def _device_libraries() -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sbcore.ablation.manifest import Manifest
+from sbcore.ablation.manifest import Manifest, same_configuration
 from sbcore.ablation.results import Results
 from sbcore.ablation.settings import Setting
 from sbcore.ablation.show import print_setting
@@ -22,6 +22,17 @@ class Output:
     shape: str
     baseline: str
 
+    def earlier(self, setting: Setting) -> list[MeasuredStep]:
+        """Returns the setting's steps of earlier starts with the same configuration."""
+        ours = self._place(setting)
+        return [
+            step
+            for place, steps in self.results.steps().items()
+            if replace(place, run_id=ours.run_id) == ours
+            and same_configuration(place.run_id, ours.run_id)
+            for step in steps
+        ]
+
     def note(self, setting: Setting, steps: Sequence[MeasuredStep]) -> None:
         """Writes steps down at once, in case that the start does not get to its end."""
         self.results.journal.add(self._place(setting), steps)
@@ -31,8 +42,14 @@ class Output:
         place = self._place(setting)
         rounds = len({step.round for step in steps if step.measured})
         self.results.add(place, steps)
+        busy = sum(step.step_ms for step in steps) / 1e3
         self.manifest.add_setting(
-            {"words": setting.words, "rounds": rounds, "seconds": round(seconds, 1)}
+            {
+                "words": setting.words,
+                "rounds": rounds,
+                "seconds": round(seconds, 1),
+                "seconds_of_steps": round(busy, 1),
+            }
         )
         say(f"{setting.words}: {rounds} measured rounds in {seconds:.0f} s")
         print_setting(place, steps, baseline=self.baseline)

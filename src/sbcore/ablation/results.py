@@ -35,14 +35,18 @@ class Results:
         for place, steps in self.journal.take().items():  # of one setting at most
             self.add(place, steps)
 
+    def steps(self) -> dict[Place, list[MeasuredStep]]:
+        """Returns all steps by their setting and start."""
+        return parse_steps(self._raw)
+
     def add(self, place: Place, steps: Sequence[MeasuredStep]) -> None:
         """Appends a setting to both files."""
         for variant, measured in by_variant(steps).items():
             row = variant_row(place, variant, measured)
             self._rows.append({name: str(value) for name, value in row.items()})
         self._raw += [raw_cells(place, step) for step in steps]
-        _write(self._folder / TABLE, COLUMNS, self._rows)
-        _write(self._folder / STEPS, RAW_COLUMNS, self._raw)
+        write_rows(self._folder / TABLE, COLUMNS, self._rows)
+        write_rows(self._folder / STEPS, RAW_COLUMNS, self._raw)
         self.journal.clear()
 
 
@@ -73,7 +77,8 @@ def read_steps(path: Path) -> dict[Place, list[MeasuredStep]]:
     return parse_steps(read_rows(path, RAW_COLUMNS))
 
 
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> None:
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> None:
+    """Writes a csv whole or not at all, gzipped if its name says so."""
     stream = io.StringIO()
     table = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
     table.writeheader()

@@ -13,15 +13,15 @@ def clock(monkeypatch):
     return now
 
 
-def test_what_is_left_is_shared_out_evenly(clock):
+def test_what_is_left_is_shared_out(clock):
     whole = Deadline(60.0, group=None)
-    first = whole.share(3)
+    first = whole.share(1 / 3)
     clock[0] += 19
     assert first.may_begin()
     clock[0] += 2
     assert not first.may_begin()
     clock[0] += 9  # the first took half of the time
-    second = whole.share(2)
+    second = whole.share(1 / 2)
     clock[0] += 14
     assert second.may_begin()
     clock[0] += 2

@@ -2,11 +2,12 @@
 
 import csv
 import dataclasses
+import json
 
 import pytest
 from fake_trainer import make_row
 
-from sbcore.ablation.results import STEPS, TABLE, Results
+from sbcore.ablation.results import JOURNAL, STEPS, TABLE, Results, read_rows
 from sbcore.ablation.steps import measured_step
 from sbcore.ablation.table import COLUMNS, Place
 from sbcore.errors import SparseBalanceError
@@ -86,6 +87,36 @@ def test_the_page_and_the_picture_are_written(script, measured, monkeypatch):
     script.main()
     assert "](ours.png)" in measured.with_suffix(".md").read_text()
     assert measured.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_folders_of_starts_become_one_csv_with_its_page(script, tmp_path, monkeypatch):
+    """Two calls for one setting, the second in a copy of the first's folder and then killed."""
+    second, other = dataclasses.replace(PLACE, run_id="run-b"), tmp_path / "other"
+    Results(tmp_path / "first").add(PLACE, ROUNDS[:2])
+    Results(tmp_path / "both").add(PLACE, ROUNDS)
+    Results(tmp_path / "both").journal.add(second, ROUNDS)
+    Results(other).add(dataclasses.replace(PLACE, run_id="run-c", barrier="step"), ROUNDS)
+    (other / "manifest-run-c.json").write_text('{"commit": "abc"}')
+    path = tmp_path / "docs" / "all.csv"
+    folders = [str(tmp_path / name) for name in ("first", "both", "other")]
+    monkeypatch.setattr("sys.argv", ["ablation.py", str(path), "--collect", *folders])
+    script.main()
+    rows = read_rows(path, COLUMNS)
+    assert [(row["run_id"], row["variant"], row["steps"]) for row in rows[2:4]] == [
+        ("run-a+run-b", "sab_waterfill", "6"),
+        ("run-c", "baseline", "3"),
+    ]
+    assert lines_of(path.with_suffix(".md").read_text(), "sab_dst")[0][1] == "6"
+    assert path.with_suffix(".png").is_file()
+    manifests = json.loads(path.with_name("all-manifest.json").read_text())
+    assert manifests == {"starts": {"run-c": {"commit": "abc"}}}
+    assert (tmp_path / "both" / JOURNAL).is_file(), "folders stay as they are"
+
+
+def test_a_folder_without_steps_is_refused(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ablation.py", "all.csv", "--collect", str(tmp_path)])
+    with pytest.raises(SystemExit, match="neither ablation-steps"):
+        script.main()
 
 
 def test_missing_columns_are_refused(script, measured, monkeypatch):

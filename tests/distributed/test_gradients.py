@@ -6,9 +6,9 @@ pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
-def report(torchrun, workers, tmp_path_factory):
+def report(forked, workers, tmp_path_factory):
     path = tmp_path_factory.mktemp("gradients") / "report.json"
-    torchrun(workers / "gradients.py", path)
+    forked(workers / "gradients.py", path)
     return json.loads(path.read_text())
 
 

@@ -31,7 +31,7 @@ def sources(tmp_path_factory):
     return folder
 
 
-def run_on(num_ranks, sources, torchrun, workers, out):
+def run_on(num_ranks, sources, forked, workers, out):
     cases = {
         f"{family}-{way}": {"source": str(sources / family), **facts}
         for family in FAMILIES
@@ -44,18 +44,18 @@ def run_on(num_ranks, sources, torchrun, workers, out):
     }
     words = {"tokens": tiny_tokens().tolist(), "cases": cases}
     (out / "cases.json").write_text(json.dumps(words))
-    torchrun(workers / "models.py", out / "cases.json", out, num_ranks=num_ranks)
+    forked(workers / "models.py", out / "cases.json", out, num_ranks=num_ranks)
     return num_ranks, out
 
 
 @pytest.fixture(scope="module")
-def alone(sources, torchrun, workers, tmp_path_factory):
-    return run_on(1, sources, torchrun, workers, tmp_path_factory.mktemp("alone"))
+def alone(sources, forked, workers, tmp_path_factory):
+    return run_on(1, sources, forked, workers, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")
-def together(sources, torchrun, workers, tmp_path_factory):
-    return run_on(2, sources, torchrun, workers, tmp_path_factory.mktemp("together"))
+def together(sources, forked, workers, tmp_path_factory):
+    return run_on(2, sources, forked, workers, tmp_path_factory.mktemp("together"))
 
 
 @pytest.fixture(scope="module", params=["alone", "together"])

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import VOCAB, make_tiny_run
+from tiny import VOCAB
 from tiny_models import write_tiny_model
 
 from sbcore.config.training import ModelConfig
@@ -17,12 +17,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.25, "targets": ["q_proj", "up_proj"]
 
 
 @pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    return make_tiny_run(tmp_path_factory.mktemp("tiny"), barrier="step")
-
-
-@pytest.fixture(scope="module")
-def train(tiny_run, torchrun):
+def train(tiny_run, forked):
     """Returns a function that trains with other settings of the model."""
 
     def run(out, *more, **model):
@@ -32,7 +27,7 @@ def train(tiny_run, torchrun):
         stage["model"] |= model
         path.write_text(json.dumps(stage))
         words[words.index("--config") + 1] = str(path)
-        torchrun("-m", "sbcore.train", *words, *more)
+        forked("-m", "sbcore.train", *words, *more)
         return [
             json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()
         ]
@@ -77,13 +72,13 @@ def test_a_directory_gives_its_weights_and_adapters_name_it(train, tmp_path):
     assert len(load_file(tmp_path / "out/model/adapter_model.safetensors")) == 2 * 2 * 2
 
 
-def test_weights_that_do_not_fit_are_one_line(train, torchrun, tiny_run, tmp_path):
+def test_weights_that_do_not_fit_are_one_line(forked, tiny_run, tmp_path):
     source = tmp_path / "source"
     write_tiny_model(source, "llama")
     path = source / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 51}))
     words = [*tiny_run.words("baseline", tmp_path / "out"), "--model", str(source)]
-    done = torchrun("-m", "sbcore.train", *words, check=False)
+    done = forked("-m", "sbcore.train", *words, check=False)
     lines = [line for line in done.stderr.splitlines() if "config.json says [51, 36]" in line]
     assert len(lines) == 1
     assert "Traceback" not in done.stderr.split("config.json says")[0]

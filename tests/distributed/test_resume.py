@@ -7,13 +7,22 @@ pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
-def train(torchrun, workers):
+def words(workers):
+    """Returns a function that makes a folder and returns the words of a toy training in it."""
+
+    def make(out, **facts):
+        out.mkdir(exist_ok=True)
+        return [workers / "resume.py", out, json.dumps(facts)]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(forked, words):
     """Returns a function that runs the toy training, and the process."""
 
-    def run(out, *launcher, num_ranks=2, check=True, **facts):
-        out.mkdir(exist_ok=True)
-        words = [*launcher, workers / "resume.py", out, json.dumps(facts)]
-        return torchrun(*words, num_ranks=num_ranks, check=check)
+    def run(out, *, num_ranks=2, check=True, **facts):
+        return forked(*words(out, **facts), num_ranks=num_ranks, check=check)
 
     return run
 
@@ -33,10 +42,12 @@ def checkpoint_names(out):
     return sorted(path.name for path in (out / "checkpoints").iterdir())
 
 
-def test_a_killed_rank_is_restarted_and_losses_are_equal_to_the_bit(train, tmp_path):
+def test_a_killed_rank_is_restarted_and_losses_are_equal_to_the_bit(
+    train, torchrun, words, tmp_path
+):
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     train(unbroken, dropout=0.3)
-    train(killed, "--max-restarts=1", dropout=0.3, die_at=6)
+    torchrun("--max-restarts=1", *words(killed, dropout=0.3, die_at=6))
     assert column(killed, "loss") == column(unbroken, "loss")
     assert column(killed, "average") == column(unbroken, "average")
     last, rows = rows_of(killed)
@@ -78,10 +89,9 @@ def test_a_failed_write_is_named_and_training_goes_on(train, tmp_path):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_a_resumed_training_has_the_same_losses_to_the_bit(train, tmp_path):
+def test_on_a_gpu_a_resumed_training_has_the_same_losses_to_the_bit(torchrun, words, tmp_path):
     unbroken, resumed = tmp_path / "unbroken", tmp_path / "resumed"
-    facts = {"device": "cuda", "num_ranks": 1, "dropout": 0.3}
-    train(unbroken, **facts)
-    train(resumed, num_steps=4, **facts)
-    train(resumed, **facts)
+    facts = {"device": "cuda", "dropout": 0.3}
+    for out, num_steps in ((unbroken, 8), (resumed, 4), (resumed, 8)):
+        torchrun(*words(out, num_steps=num_steps, **facts), num_ranks=1)
     assert column(resumed, "loss") == column(unbroken, "loss")

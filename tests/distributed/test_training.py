@@ -9,14 +9,9 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from tiny import make_tiny_run
+from tiny import planned_anew, tiny_config
 
 pytestmark = pytest.mark.distributed
-
-
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    return make_tiny_run(tmp_path_factory.mktemp("tiny"), barrier="step")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +48,13 @@ def test_the_ledger_holds_every_layer_and_sequence_within_bounds(unbroken):
 
 
 def test_killed_between_two_steps_it_goes_on_with_the_same_losses(
-    tiny_run, torchrun, unbroken, repository, tmp_path
+    tiny_run, forked, unbroken, repository, workers, tmp_path
 ):
     paths = [str(repository / "src"), str(repository / "kernels")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume"]
+    words = [workers / "hang.py", 6, *tiny_run.words("sab_dst", tmp_path), "--resume"]
+    command += map(str, words)
     running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -72,18 +68,18 @@ def test_killed_between_two_steps_it_goes_on_with_the_same_losses(
         process.kill()
     running.wait()
     assert not (tmp_path / "summary.json").exists()
-    done = torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume")
+    done = forked("-m", "sbcore.train", *tiny_run.words("sab_dst", tmp_path), "--resume")
     assert "resumed at step" in done.stderr
     assert [row["loss"] for row in rows_of(tmp_path)] == [row["loss"] for row in rows_of(unbroken)]
     ledgers = [pq.read_table(out / "ledger.parquet") for out in (tmp_path, unbroken)]
     assert ledgers[0]["top_k"].equals(ledgers[1]["top_k"])
 
 
-def test_a_finished_training_asked_for_again_starts_anew(tiny_run, torchrun, unbroken, tmp_path):
+def test_a_finished_training_asked_for_again_starts_anew(tiny_run, forked, unbroken, tmp_path):
     copy = tmp_path / "again"
     shutil.copytree(unbroken, copy)
     (copy / "summary.json").unlink()
-    done = torchrun("-m", "sbcore.train", *tiny_run.words("sab_dst", copy), "--resume")
+    done = forked("-m", "sbcore.train", *tiny_run.words("sab_dst", copy), "--resume")
     assert "resumed" not in done.stderr
     assert "step 1/8" in done.stderr
     assert [row["loss"] for row in rows_of(copy)] == [row["loss"] for row in rows_of(unbroken)]
@@ -96,25 +92,25 @@ def test_every_rank_decides_the_same(tiny_run, torchrun, workers, tmp_path):
     assert first["moved"], "the tuner never moved a budget, so equal decisions show nothing"
 
 
-def test_dense_measures_what_all_blocks_cover(tiny_run, torchrun, tmp_path):
-    torchrun("-m", "sbcore.train", *tiny_run.words("dense", tmp_path))
+def test_dense_measures_what_all_blocks_cover(tiny_run, forked, tmp_path):
+    forked("-m", "sbcore.train", *tiny_run.words("dense", tmp_path))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["backend"] == "sdpa"
     assert summary["coverage_delta"] > 0
 
 
-def test_the_barrier_in_every_micro_batch_trains_the_same(torchrun, tiny_run, tmp_path_factory):
-    micro = make_tiny_run(tmp_path_factory.mktemp("micro"), barrier="micro")
+def test_the_barrier_in_every_micro_batch_trains_the_same(forked, tiny_run, tmp_path_factory):
+    micro = planned_anew(tiny_run, tmp_path_factory.mktemp("micro"), tiny_config("micro"))
     outs = {name: tmp_path_factory.mktemp(name) for name in ("step_out", "micro_out")}
-    torchrun("-m", "sbcore.train", *tiny_run.words("baseline", outs["step_out"]))
-    torchrun("-m", "sbcore.train", *micro.words("baseline", outs["micro_out"]))
+    forked("-m", "sbcore.train", *tiny_run.words("baseline", outs["step_out"]))
+    forked("-m", "sbcore.train", *micro.words("baseline", outs["micro_out"]))
     losses = [[row["loss"] for row in rows_of(out)] for out in outs.values()]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert json.loads((outs["micro_out"] / "summary.json").read_text())["barrier"] == "micro"
 
 
-def test_another_number_of_ranks_is_refused_in_one_line(tiny_run, torchrun, tmp_path):
-    done = torchrun(
+def test_another_number_of_ranks_is_refused_in_one_line(tiny_run, forked, tmp_path):
+    done = forked(
         "-m", "sbcore.train", *tiny_run.words("baseline", tmp_path), num_ranks=1, check=False
     )
     first = done.stderr.splitlines()[0]

@@ -1,6 +1,7 @@
 """A run as small as it gets, made by the real stages: data, latency, plans."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,14 @@ def tiny_config(barrier: str) -> Config:
         "model": {"shape": shape},
         "sampling": {"global_batch": 6},
         "topology": {"barrier": barrier, "max_tokens": 512, "device": "cpu"},
-        "latency": {"lengths": [16, 64, 256, 512], "top_k": [1, 4, 16], "point_seconds": 0.001},
+        "latency": {
+            "lengths": [16, 64, 256, 512],
+            "top_k": [1, 4, 16],
+            "point_seconds": 0.001,
+            "warmup_seconds": 0.0,
+            "min_repeats": 2,
+            "micro_batch_seconds": 0.5,
+        },
         "train": {
             "warmup_steps_unmeasured": 1,
             "checkpoint_every_steps": 2,
@@ -64,20 +72,30 @@ def tiny_config(barrier: str) -> Config:
 def make_tiny_run(folder: Path, *, barrier: str) -> TinyRun:
     """Returns a run whose inputs are made by the stages themselves."""
     config = tiny_config(barrier)
-    for name, stage in all_stages(config):
-        path = folder / f"config/{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(stage.model_dump_json())
     _write_data(folder / "data")
-    stages = dict(all_stages(config))
     with Progress(disable=True) as progress:
         profile_latency(
-            stages["profile_latency"],
+            dict(all_stages(config))["profile_latency"],
             model_dir=None,
             vocab_size=VOCAB,
             out=folder / "profile",
             progress=progress,
         )
+    return _planned(folder, config)
+
+
+def planned_anew(run: TinyRun, folder: Path, config: Config) -> TinyRun:
+    """Returns a run on the same data and latency profile, planned as another configuration says."""
+    for name in ("data", "profile"):
+        shutil.copytree(run.folder / name, folder / name)
+    return _planned(folder, config)
+
+
+def _planned(folder: Path, config: Config) -> TinyRun:
+    for name, stage in all_stages(config):
+        path = folder / f"config/{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(stage.model_dump_json())
     for variant in config.variants:
         plan_variant(
             plan_stage(config, variant),

@@ -8,15 +8,12 @@ from sbcore.config.stages import ProfileLatencyStage
 from sbcore.device import device_name
 from sbcore.latency.architecture import describe_shape
 from sbcore.latency.as_trained import forward_of, train_config
+from sbcore.latency.made_for import how_trained
 from sbcore.latency.table import FORMAT_VERSION
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
-
-LOSS = "chunked"
-"""`model.loss`: logits of a chunk of targets at a time. Another one needs another word, so that
-tables of this one are told apart."""
 
 
 def describe(
@@ -29,6 +26,7 @@ def describe(
     """Returns what the numbers hold for: device, libraries, dtype, backend, ranks, shape."""
     versions = package_versions()
     gpu = device.type == "cuda"
+    train = train_config(config, weighs=False)
     backend = config.attention.backend
     return {
         "format_version": FORMAT_VERSION,
@@ -38,23 +36,14 @@ def describe(
         "threads": config.threads,
         "torch": versions["torch"],
         "triton": versions.get("triton"),
-        "dtype": config.model.dtype,
         "backend": ("triton" if gpu else "torch") if backend == "auto" else backend,
         "block_size": config.attention.block_size,
         "top_k": config.attention.top_k,
         "barrier": config.barrier.value,
         "num_ranks": num_ranks,
-        "activation_checkpointing": config.activation_checkpointing,
-        "recompute_above_tokens": config.recompute_above_tokens
-        if config.activation_checkpointing != "none"
-        else None,
         "max_tokens": config.max_tokens,
-        "forward": forward_of(architecture, config.model, train_config(config, weighs=False)),
-        "loss": LOSS,
-        "keep_gathered": config.keep_gathered,
-        "layers_per_shard": config.layers_per_shard,
-        "compile_layers": config.compile_layers,
-        "lora_rank": None if config.model.lora is None else config.model.lora.rank,
+        "forward": forward_of(architecture, config.model, train),
+        **how_trained(config.model, train),
     } | describe_shape(architecture)
 
 

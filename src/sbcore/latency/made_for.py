@@ -1,31 +1,31 @@
-"""Whether a latency table's times are those of a training: it says how its layers ran."""
+"""Whether a latency table's times are those of a training: it states how its layers ran.
+
+No torch is imported here.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.errors import SparseBalanceError
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+LOSS = "chunked"
+"""`model.loss`: logits of a chunk of targets at a time. Another one needs another word, so that
+tables of this one are told apart."""
 
-_TOLD = ("forward", "loss")
+_NEWER = ("forward", "loss")
 """Facts that tables measured before do not state."""
 
 
-def how_trained(
-    architecture: "PretrainedConfig", model: ModelConfig, train: TrainConfig
-) -> dict[str, Any]:
-    """Returns what changes the times of a training, in the words of a table's header."""
-    from sbcore.latency.architecture import describe_shape
-    from sbcore.latency.as_trained import forward_of
-    from sbcore.latency.facts import LOSS
+def how_trained(model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
+    """Returns what of a training's settings changes its times, in the words of a table's header.
 
+    Whose forward runs the layers is decided where the model is made: `as_trained.forward_of`.
+    """
     recomputes = train.activation_checkpointing != "none"
-    return describe_shape(architecture) | {
+    return {
         "dtype": model.dtype,
-        "forward": forward_of(architecture, model, train),
         "loss": LOSS,
         "activation_checkpointing": train.activation_checkpointing,
         "recompute_above_tokens": train.recompute_above_tokens if recomputes else None,
@@ -37,9 +37,9 @@ def how_trained(
 
 
 def refuse_other(table: Path, head: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuses a table that was made with other facts than `how_trained` returns.
+    """Refuses a table that was measured otherwise than a training runs, by the first fact.
 
-    What it does not state at all is said on stderr where it is read.
+    What the table does not state at all is said on stderr where it is read.
 
     Raises:
         SparseBalanceError: Plans made with it would rest on the times of something else.
@@ -47,14 +47,14 @@ def refuse_other(table: Path, head: Mapping[str, Any], trained: Mapping[str, Any
     for key, value in trained.items():
         if key in head and head[key] != value:
             raise SparseBalanceError(
-                f"{table}: {key} = {head[key]}: the table's times are those of another training, "
-                f"where it is {value}. measure one for this: sb profile-latency."
+                f"{table}: {key} = {head[key]}: the times of another training, where it is "
+                f"{value}. measure a table for this one: sb profile-latency."
             )
 
 
 def unstated(table: Path, head: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a line for a table that does not say how its layers ran."""
-    missing = [key for key in _TOLD if key not in head]
+    """Yields a line for a table that does not state how its layers ran."""
+    missing = [key for key in _NEWER if key not in head]
     if missing:
         yield (
             f"{table}: {', '.join(missing)}: not stated: an older version's times, which may not "

@@ -11,11 +11,11 @@ from sbcore.latency.table import profile_files, read_points
 from sbcore.latency.write import write_profile
 
 _SAME = (
-    *("device", "dtype", "backend", "block_size"),
+    *("device", "dtype", "backend", "block_size", "barrier"),
     *("model_type", "num_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
-    *("activation_checkpointing", "recompute_above_tokens", "barrier", "lora_rank"),
-    *("compile_layers", "forward", "loss", "layers_per_shard", "keep_gathered"),
+    *("activation_checkpointing", "recompute_above_tokens", "compile_layers", "lora_rank"),
+    *("layers_per_shard", "keep_gathered", "loss", "forward"),
 )
 """What a table is refused for, when it was measured with another one."""
 
@@ -36,10 +36,11 @@ def use_table(
     if not isinstance(measured, dict):
         raise SparseBalanceError(f"{header}: not a header. give the .parquet beside its .json.")
     for key in _SAME:
-        if measured.get(key) != head[key]:
+        if key not in measured or measured[key] != head[key]:
+            found = f"{key} = {measured[key]}" if key in measured else f"{key} is not stated"
             raise SparseBalanceError(
-                f"latency.table = {table}: {key} = {measured.get(key)}, here it is {head[key]}: "
-                "times of something else. leave latency.table out, so that this one is measured."
+                f"latency.table = {table}: {found}, here it is {head[key]}: times of something "
+                "else. leave latency.table out, so that this one is measured."
             )
     points = read_points(points_file)
     own = {key: measured.get(key) for key in ("num_ranks", "threads", *_FOUND_HERE)}

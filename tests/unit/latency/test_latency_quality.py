@@ -61,6 +61,7 @@ def test_errors_of_known_predictions() -> None:
     assert mape(np.array([1.1, 1.8, 4.0]), truth) == pytest.approx(0.2 / 3)
     assert rank_correlation(truth**3, truth) == pytest.approx(1.0)
     assert rank_correlation(-truth, truth) == pytest.approx(-1.0)
+    assert rank_correlation(np.ones(3), truth) == 0.0
 
 
 def test_regret_is_nothing_for_the_truth_and_something_for_a_constant() -> None:

@@ -1,0 +1,113 @@
+"""A table of another training is refused by the fact that differs, never used in silence."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from sbcore.artifacts import read_json, write_json
+from sbcore.config.compute import AttentionConfig, LatencyGridConfig
+from sbcore.config.stages import ProfileLatencyStage
+from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
+from sbcore.errors import SparseBalanceError
+from sbcore.latency.made_for import how_trained, refuse_other
+from sbcore.latency.measure import profile_latency
+from sbcore.latency.model import TableLatencyModel
+
+MODEL = ModelConfig(shape=ModelShape(hidden_size=32, intermediate_size=32, num_attention_heads=2))
+TABLE = Path("table.parquet")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    profile(folder, table=None)
+    return folder / "latency.parquet"
+
+
+def profile(out: Path, *, table: Path | None, **changed: object) -> dict[str, object]:
+    grid = LatencyGridConfig(
+        lengths=[32, 64, 128],
+        top_k=[1, 2],
+        point_seconds=1e-3,
+        micro_batch_seconds=0.01,
+        table=None if table is None else str(table),
+    )
+    known: dict[str, object] = {
+        "attention": AttentionConfig(block_size=16, top_k=2),
+        "model": MODEL,
+        "latency": grid,
+        "device": "cpu",
+        "num_ranks": 1,
+        "barrier": "step",
+        "max_tokens": 128,
+        "threads": 1,
+        "activation_checkpointing": "full",
+        "recompute_above_tokens": 64,
+        "compile_layers": False,
+        "layers_per_shard": 1,
+        "keep_gathered": False,
+    }
+    config = ProfileLatencyStage.model_validate(known | changed)
+    with Progress(console=Console(file=StringIO())) as progress:
+        return profile_latency(config, model_dir=None, vocab_size=64, out=out, progress=progress)
+
+
+def test_a_table_of_the_same_training_is_taken_over(measured: Path, tmp_path: Path) -> None:
+    head = profile(tmp_path, table=measured)
+    assert head["table"] == str(measured)
+    points = (tmp_path / "latency.parquet").read_bytes()
+    assert points == measured.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("activation_checkpointing", "selective"),
+        ("recompute_above_tokens", 32),
+        ("layers_per_shard", 2),
+        ("keep_gathered", True),
+        ("compile_layers", True),
+        ("barrier", "micro"),
+    ],
+)
+def test_a_table_of_another_training_is_refused(
+    measured: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    with pytest.raises(SparseBalanceError, match=f"{key} = .*here it is {value}: times of some"):
+        profile(tmp_path, table=measured, **{key: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_does_not_state_its_forward_is_refused_and_said_where_it_is_read(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = tmp_path / "older.parquet"
+    older.write_bytes(measured.read_bytes())
+    head = read_json(measured.with_suffix(".json"))
+    write_json(older.with_suffix(".json"), {k: v for k, v in head.items() if k != "forward"})
+    with pytest.raises(SparseBalanceError, match="forward is not stated, here it is own"):
+        profile(tmp_path / "new", table=older)
+    TableLatencyModel.read(measured, block_size=16)
+    assert capsys.readouterr().err == ""
+    TableLatencyModel.read(older, block_size=16)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{older.with_suffix('.json')}: forward: not stated")
+
+
+def test_training_refuses_the_fact_that_differs() -> None:
+    full = TrainConfig(activation_checkpointing="full", recompute_above_tokens=64)
+    head = how_trained(MODEL, full)
+    refuse_other(TABLE, head, head)
+    refuse_other(TABLE, {"device": "an older header states nothing"}, head)
+    for changed, told in (
+        ({"keep_gathered": True}, "keep_gathered = False: the times of another training, where"),
+        ({"recompute_above_tokens": 32}, "recompute_above_tokens = 64: .* it is 32"),
+        ({"activation_checkpointing": "none"}, "activation_checkpointing = full: .* it is none"),
+    ):
+        other = how_trained(MODEL, full.model_copy(update=changed))
+        with pytest.raises(SparseBalanceError, match=told):
+            refuse_other(TABLE, head, other)
+    assert how_trained(MODEL, TrainConfig())["recompute_above_tokens"] is None

@@ -24,7 +24,8 @@ from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
 from sbcore.simulate.tuning import make_law, teach
 from sbcore.simulate.words import VARIANTS
 from sbcore.tune.coverage import CoverageModel, budget_bounds, coverage_at
-from sbcore.tune.policy import BudgetPolicy, Observation, make_policy
+from sbcore.tune.judged import judged_ms
+from sbcore.tune.policy import BudgetPolicy, LearningPolicy, Observation, make_policy
 from sbcore.tune.times import step_times
 from sbcore.types import Barrier, BatchPlan, FloatArray, IntArray
 
@@ -69,6 +70,10 @@ class Decisions:
         base = curves[..., np.searchsorted(self.law.ladder, seen.top_k)]
         change = coverage_at(curves, self.law.ladder, used) - base
         self.deltas.append(100 * np.average(change, axis=1, weights=lengths))
+        if isinstance(self.policy, LearningPolicy):
+            delta = np.average(self.deltas[-1])
+            step = len(self.deltas) - 1
+            self.policy.learn(step, step_ms=judged_ms(seen, used), coverage_delta=float(delta))
         self.misses += anchor_misses(seen, used)
         self.known = self.known.updated(lengths, curves)
         return used

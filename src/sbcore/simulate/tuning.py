@@ -3,11 +3,13 @@
 import numpy as np
 
 from sbcore.config.method import TunerConfig
+from sbcore.plan.cost import KnownTimesCost
+from sbcore.plan.objective import micro_batch_ms, step_ms
 from sbcore.simulate.coverage import LawfulCoverage, coverage_at
 from sbcore.simulate.setting import Setting
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
-from sbcore.tune.policy import BudgetPolicy, Observation, make_policy
+from sbcore.tune.policy import BudgetPolicy, LearningPolicy, Observation, make_policy
 from sbcore.types import BatchPlan, IntArray
 
 
@@ -46,6 +48,8 @@ class SimulatedTuning:
                 latency=setting.latency,
                 coverage=self._known,
                 top_k=setting.config.top_k,
+                step=self._step,
+                num_stages=setting.num_stages,
             )
         )
         draw = setting.config.num_learning_steps + self._step
@@ -53,11 +57,23 @@ class SimulatedTuning:
         base = np.full_like(top_k, setting.config.top_k)
         change = coverage_at(curves, self._law.ladder, top_k)
         change -= coverage_at(curves, self._law.ladder, base)
-        self._gained += float((change.mean(axis=0) * lengths).sum())
+        gained = float((change.mean(axis=0) * lengths).sum())
+        if isinstance(self._policy, LearningPolicy):
+            delta = 100.0 * gained / int(lengths.sum())
+            step_ms = self._step_ms(lengths, batch, top_k)
+            self._policy.learn(self._step, step_ms=step_ms, coverage_delta=delta)
+        self._gained += gained
         self._tokens += int(lengths.sum())
         self._step += 1
         self._known = self._known.updated(lengths, curves)
         return top_k
+
+    def _step_ms(self, lengths: IntArray, batch: BatchPlan, top_k: IntArray) -> float:
+        """Returns what the step takes, as predicted."""
+        setting = self._setting
+        cost = KnownTimesCost.at(setting.latency, lengths, top_k)
+        times = micro_batch_ms(batch, lengths, cost)
+        return step_ms(times, setting.barrier, num_stages=setting.num_stages)
 
 
 def make_law(setting: Setting) -> LawfulCoverage:

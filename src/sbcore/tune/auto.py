@@ -109,5 +109,4 @@ def _ms_at_k0(observation: Observation) -> float:
     latency, ladder = observation.latency, observation.coverage.ladder
     shape = (latency.num_layers, len(observation.lengths))
     base = np.full(shape, np.searchsorted(ladder, observation.top_k))
-    constant = latency.constant_ms * observation.batch.num_micro_batches
-    return step_times(observation).barrier_ms(base) + constant
+    return step_times(observation).barrier_ms(base)

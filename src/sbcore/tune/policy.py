@@ -27,7 +27,8 @@ POLICIES = {
 class Observation:
     """One step before it runs: the plan's lengths [N], and what is known of time and coverage.
 
-    ``step`` is its number, needed by policies that learn; None where steps have none.
+    ``step`` is its number, needed by policies that learn; None where steps have none. With
+    ``num_stages`` above 1 a rank is a pipeline.
     """
 
     lengths: IntArray
@@ -37,6 +38,7 @@ class Observation:
     coverage: CoverageModel
     top_k: int
     step: int | None = None
+    num_stages: int = 1
 
 
 class BudgetPolicy(Protocol):

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbcore.latency.packs import shares_of
-from sbcore.tune.levels import Loads, make_loads
+from sbcore.tune.loads import Loads
+from sbcore.tune.pipelines import loads_of
 from sbcore.tune.policy import Observation
 from sbcore.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Times of a step; the constant of a micro-batch, equal for all ranks, is left out."""
+    """Times of a step, and what waits for what in it."""
 
     attention_ms: FloatArray  # [N, K], of one layer
     linear_ms: FloatArray  # [N]
@@ -33,8 +34,8 @@ class StepTimes:
         return self.micro_batch_ms(self.attention_ms[np.arange(rungs.shape[1]), rungs])
 
     def barrier_ms(self, rungs: IntArray) -> float:
-        """Returns the time of the step but for the micro-batches' constant."""
-        return float(self.loads.column_ms(self.loads.load_ms(self.at_rungs(rungs))).sum())
+        """Returns the time of the step at these rungs, [L, N]."""
+        return self.loads.step_ms(self.at_rungs(rungs))
 
 
 def step_times(observation: Observation) -> StepTimes:
@@ -44,7 +45,7 @@ def step_times(observation: Observation) -> StepTimes:
     """
     latency, ladder = observation.latency, observation.coverage.ladder
     lengths, which = np.unique(observation.lengths, return_inverse=True)
-    loads = make_loads(observation.batch, observation.barrier, floor_ms=latency.floor_ms)
+    loads = loads_of(observation)
     share = _shares(observation, loads)
     return StepTimes(
         latency.attention_ms(lengths[:, None], ladder[None, :])[which] * share[:, None],

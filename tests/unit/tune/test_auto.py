@@ -28,6 +28,9 @@ class BlockTime:
     def linear_ms(self, lengths):
         return 1e-3 * np.asarray(lengths)
 
+    def predict(self, lengths, top_k):
+        return self.attention_ms(lengths, top_k).sum(axis=0) + self.linear_ms(lengths)
+
 
 def observe(step, *, known=True):
     coverage = CoverageModel.empty(LADDER, num_layers=LAYERS, block_size=BLOCK, ema_decay=0.9)

@@ -321,3 +321,48 @@ def test_a_budget_slower_than_a_larger_one_is_not_used():
 def test_a_cap_below_the_floor_is_refused():
     with pytest.raises(ValidationError, match="cap = 3: below floor = 4"):
         WaterfillTuner(floor=4, cap=3)
+
+
+def test_what_earlier_steps_lost_is_asked_for_and_what_they_gained_is_spent():
+    observation, policy = heavy_tailed(Barrier.STEP), make_policy(WaterfillTuner(p=0.3))
+    before = policy.decide(observation)
+    policy.learn(0, step_ms=1.0, coverage_delta=None)
+    policy.learn(1, step_ms=1.0, coverage_delta=float("nan"))
+    assert (policy.decide(observation) == before).all()
+    policy.learn(2, step_ms=1.0, coverage_delta=-2.0)
+    owed = policy.decide(observation)
+    assert coverage_delta(observation, owed) >= 0.25 * 0.02 - 1e-9
+    resumed = make_policy(WaterfillTuner(p=0.3))
+    resumed.load(policy.state())
+    assert (resumed.decide(observation) == owed).all()
+    policy.learn(3, step_ms=1.0, coverage_delta=4.0)
+    spent = policy.decide(observation)
+    assert coverage_delta(observation, spent) >= -0.25 * 0.02 - 1e-9
+    times = [predicted_ms(observation, top_k) for top_k in (spent, before, owed)]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("total", [-50.0, 50.0])
+def test_a_large_balance_is_evened_out_two_points_at_a_time(total):
+    observation, policy = heavy_tailed(Barrier.STEP), make_policy(WaterfillTuner(p=0.3))
+    policy.learn(0, step_ms=1.0, coverage_delta=total)
+    asked = -np.sign(total) * 0.02
+    found = coverage_delta(observation, policy.decide(observation))
+    assert asked - 1e-9 <= found < asked + 0.002
+
+
+class Served(Table):
+    """What eight times the budget covers is served by something ten times faster."""
+
+    def predict(self, lengths, top_k):
+        covered = (8 * top_k * BLOCK >= lengths).all(axis=0)
+        return Table.predict(self, lengths, top_k) * np.where(covered, 0.1, 1.0)
+
+
+def test_cuts_that_end_a_faster_service_are_not_made():
+    observation = heavy_tailed(Barrier.STEP)
+    table = observation.latency
+    served = replace(observation, latency=Served(table.ladder, table.ms, table.num_layers))
+    assert (decide(observation, p=0.3) < 32).any()
+    assert (decide(served, p=0.3)[:, observation.lengths > 8 * 31 * BLOCK] >= 32).all()
+    assert predicted_ms(served, decide(served, p=0.3)) <= predicted_ms(served, fixed(served))

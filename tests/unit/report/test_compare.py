@@ -173,12 +173,26 @@ def test_what_results_reveal_is_said(run_dir, file, changes, doubt):
     assert any(doubt in sentence for sentence in found_doubts(run_dir))
 
 
-def test_steps_that_take_longer_than_predicted_are_said(run_dir):
-    path = run_dir / "variants" / "sab" / "train" / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    slow = [row | {"predicted_ms": row["step_ms"] / 4} for row in rows]
-    path.write_text("\n".join(map(json.dumps, slow)))
-    assert any("take 4.0 times as long as predicted" in s for s in found_doubts(run_dir))
+def predict_all(run_dir, divisors):
+    """Rewrites predictions: a variant's steps take so many times as long."""
+    for variant, divisor in divisors.items():
+        path = run_dir / "variants" / variant / "train" / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row | {"predicted_ms": row["step_ms"] / divisor} for row in rows]
+        path.write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_steps_that_take_longer_than_predicted_are_one_doubt(run_dir):
+    predict_all(run_dir, dict.fromkeys(FACTORS, 1.8) | {"sab": 2.0})
+    (doubt,) = found_doubts(run_dir)
+    times = "baseline 1.8 times, sab 2.0 times, sab_dst 1.8 times, dense 1.8 times"
+    assert doubt.startswith(f"Steps take longer than predicted ({times}): ")
+
+
+def test_a_machine_that_was_slower_for_a_variant_is_a_doubt(run_dir):
+    predict_all(run_dir, dict.fromkeys(FACTORS, 1.0) | {"sab": 1.4, "dense": 0.9})
+    (doubt,) = found_doubts(run_dir)
+    assert doubt.startswith("Measured over predicted step time is 0.9 for dense and 1.4 for sab:")
 
 
 def test_few_steps_are_said(run_dir):

@@ -1,31 +1,38 @@
 """Benchmark of the Triton MoBA kernels on a CUDA device: verifies first, prints no speed on red.
 
-Usage: PYTHONPATH=kernels python kernels/bench/attention.py OUT.csv [SETTING ...]
+Usage: PYTHONPATH=kernels python kernels/bench/attention.py OUT.csv [--only=NAME,...] [SETTING ...]
 
-Selection is part of `forward` and `forward_backward`. Ratios are taken inside a run (rows of one
-run_id), since the card's clock moves. Packed rows hold 16 sequences in one call ("triton_packed")
-and the sum of 16 calls ("triton_parts").
+`--only` names the implementations to call. Selection is part of `forward` and `forward_backward`,
+but not of the peers `flex` and `gather`, whose masks and lists are made beforehand. Ratios are
+taken inside a run (rows of one run_id), since the card's clock moves. Packed rows hold 16 sequences
+in one call ("triton_packed") and the sum of 16 calls ("triton_parts").
 """
 
 import csv
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import triton
+from flex_peer import flex_call
+from gather_peer import gather_call
 from inputs import draw_inputs
-from peers import DENSE, dense_call, flex_call
+from peers import DENSE, dense_call, flash_moba_call
+from settings import PACKED_LENGTHS, SETTINGS, Setting
 from timing import Timing, time_call
 
 from sbkernels import coverage_curve, moba_attention, select_blocks
 from sbkernels.moba.budget import TopKRange
+from sbkernels.moba.selection import BlockSelection
 from sbkernels.moba.triton import forward
-from sbkernels.moba.triton.blocks import build_block_table
 from sbkernels.moba.triton.lists import build_union_lists
 from sbkernels.moba.triton.op import select
+from sbkernels.moba.triton.selection import PackedSelection
 from sbkernels.testing import (
     FAMILIES,
     PackedInputs,
@@ -34,50 +41,9 @@ from sbkernels.testing import (
 )
 
 LADDER = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128)
-# Lengths of documents as they come, 16 of them in 64K tokens.
-PACKED = (512, 700, 900, 1300, 1500, 1800, 2100, 2600, 3000, 3500, 4200, 5000, 6100, 7300, 9000)
-PACKED_LENGTHS = (*PACKED, 65536 - sum(PACKED))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One case of the benchmark; `length` counts tokens."""
-
-    length: int
-    block_size: int
-    top_k: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    batch: int = 1
-
-
-def _paper(length: int, top_k: int = 32) -> Setting:
-    return Setting(
-        length=length, block_size=256, top_k=top_k, num_heads=16, num_kv_heads=2, head_dim=128
-    )
-
-
-SETTINGS = {
-    "64k": _paper(65536),
-    "64k_d64": Setting(
-        length=65536, block_size=256, top_k=32, num_heads=14, num_kv_heads=2, head_dim=64
-    ),
-    "64k_128x8": Setting(
-        length=65536, block_size=128, top_k=8, num_heads=16, num_kv_heads=16, head_dim=128
-    ),
-    "32k": _paper(32768),
-    "16k": _paper(16384),
-    "8k": _paper(8192),
-    "64k_k8": _paper(65536, 8),
-    "64k_k16": _paper(65536, 16),
-    "64k_32_8": Setting(
-        length=65536, block_size=256, top_k=32, num_heads=32, num_kv_heads=8, head_dim=128
-    ),
-    "128k": _paper(131072),
-    "256k": _paper(262144),
-}
-FLEX_SETTING = "64k"
+SPARSE_PEERS_AT = "64k"
+# Part, implementation, and what makes the call: its lists and masks take memory until it is timed.
+Maker = tuple[str, str, Callable[[], Callable[[], object]]]
 
 
 def verify(setting: Setting) -> None:
@@ -87,58 +53,95 @@ def verify(setting: Setting) -> None:
         top_k = 3
         options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
         selection = select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **options)
-        scale = setting.head_dim**-0.5
-        exact = attend_masked(inputs.to(torch.float64), selection, scale=scale)
-        plain = attend_masked(inputs, selection, scale=scale)
-        got = _attend_and_grad(inputs, top_k, **options)
-        for name, ours, true, baseline in zip(
-            ("out", "dq", "dk", "dv"), got, exact, plain, strict=True
-        ):
-            assert_error_rule(name, ours, true, baseline)
+        _assert_rule(inputs, selection, _attend_and_grad(inputs, top_k, **options))
 
 
-def measure(name: str, setting: Setting, family: str) -> Iterator[tuple[str, str, Timing]]:
+def gather_is_right(setting: Setting) -> bool:
+    """Returns whether the gathering peer runs here and obeys the error rule on 2,048 tokens."""
+    inputs = _draw(setting, (2048,), "iid")
+    options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
+    selection = select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, 3, **options)
+    try:
+        _assert_rule(inputs, selection, gather_call(inputs, selection, backward=True)())
+    except (AssertionError, RuntimeError, TypeError) as error:
+        print(f"gather, not timed: {error}"[:300], flush=True)
+        return False
+    return True
+
+
+def _assert_rule(
+    inputs: PackedInputs, selection: BlockSelection, got: tuple[torch.Tensor, ...]
+) -> None:
+    scale = inputs.q.shape[2] ** -0.5
+    exact = attend_masked(inputs.to(torch.float64), selection, scale=scale)
+    plain = attend_masked(inputs, selection, scale=scale)
+    for name, ours, true, baseline in zip(
+        ("out", "dq", "dk", "dv"), got, exact, plain, strict=True
+    ):
+        assert_error_rule(name, ours, true, baseline)
+
+
+def measure(
+    name: str, setting: Setting, family: str, *, only: list[str]
+) -> Iterator[tuple[str, str, Timing]]:
     """Yields (part, implementation, timing) of one setting."""
     inputs = _draw(setting, (setting.length,), family)
-    top_k = torch.tensor([setting.top_k], dtype=torch.int32, device="cuda")
-    options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
-    here = (inputs.q, inputs.k, inputs.cu_seqlens)
-    promise = {"min_top_k": setting.top_k, "max_top_k": setting.top_k}
-    calls: list[tuple[str, str, Callable[[], object]]] = [
-        ("selection", "triton", lambda: select_blocks(*here, top_k, **options)),
-        ("coverage", "triton", lambda: coverage_curve(*here, ladder=LADDER, **options)),
-        ("forward", "triton", lambda: _attend(inputs, top_k, **promise, **options)),
-        (
-            "forward_backward",
-            "triton",
-            lambda: _attend_and_grad(inputs, top_k, **promise, **options),
-        ),
-        (
-            "forward_backward",
-            "triton_unbounded",
-            lambda: _attend_and_grad(inputs, top_k, **options),
-        ),
-        (
-            "forward_backward",
-            "triton_deterministic",
-            lambda: _attend_and_grad(inputs, top_k, deterministic=True, **promise, **options),
-        ),
-    ]
-    for peer in DENSE:
-        calls.append(("forward", peer, dense_call(inputs, peer, backward=False)))
-        calls.append(("forward_backward", peer, dense_call(inputs, peer, backward=True)))
     known = TopKRange(setting.top_k, setting.top_k)
-    words = select(*here, top_k, **options, top_k_range=known).words
-    table = build_block_table(inputs.cu_seqlens, setting.length, block_size=setting.block_size)
-    lists = build_union_lists(words, table, tile_rows=128, num_skipped=0)
+    top_k = torch.tensor([setting.top_k], dtype=torch.int32, device="cuda")
+    selection = select(
+        *(inputs.q, inputs.k, inputs.cu_seqlens, top_k),
+        block_size=setting.block_size,
+        max_seqlen=setting.length,
+        top_k_range=known,
+    )
+    lists = build_union_lists(selection.words, selection.table, tile_rows=128, num_skipped=0)
     inflation = 128 * lists.num_past.sum() / lists.num_pairs.sum().clamp(min=1)
     print(f"{name} {family}: union inflation {float(inflation):.2f}", flush=True)
-    if name == FLEX_SETTING:
-        for part, backward in (("forward", False), ("forward_backward", True)):
-            call = flex_call(inputs, words, lists, block_size=setting.block_size, backward=backward)
-            calls.append((part, "flex", call))
-    for part, implementation, call in calls:
-        yield part, implementation, time_call(call)
+    calls = [*own_calls(setting, inputs, top_k), *dense_calls(inputs)]
+    if name == SPARSE_PEERS_AT and (not only or {"flex", "gather", "flash_moba"} & set(only)):
+        calls += sparse_calls(setting, inputs, selection)
+    for part, implementation, make in calls:
+        if not only or implementation in only:
+            yield part, implementation, time_call(make())
+
+
+def own_calls(setting: Setting, inputs: PackedInputs, top_k: torch.Tensor) -> Iterator[Maker]:
+    """Yields what is ours: parts, and the whole with the budget promised, unknown, in order."""
+    options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
+    here = (inputs.q, inputs.k, inputs.cu_seqlens)
+    promise = {"min_top_k": setting.top_k, "max_top_k": setting.top_k, **options}
+    yield "selection", "triton", lambda: partial(select_blocks, *here, top_k, **options)
+    yield "coverage", "triton", lambda: partial(coverage_curve, *here, ladder=LADDER, **options)
+    yield "forward", "triton", lambda: partial(_attend, inputs, top_k, **promise)
+    both, call = "forward_backward", partial(_attend_and_grad, inputs, top_k)
+    yield both, "triton", lambda: partial(call, **promise)
+    yield both, "triton_unbounded", lambda: partial(call, **options)
+    yield both, "triton_deterministic", lambda: partial(call, deterministic=True, **promise)
+
+
+def dense_calls(inputs: PackedInputs) -> Iterator[Maker]:
+    """Yields the library's dense attention."""
+    for peer in DENSE:
+        yield "forward", peer, partial(dense_call, inputs, peer, backward=False)
+        yield "forward_backward", peer, partial(dense_call, inputs, peer, backward=True)
+
+
+def sparse_calls(
+    setting: Setting, inputs: PackedInputs, selection: PackedSelection
+) -> Iterator[Maker]:
+    """Yields the sparse peers that can be had here."""
+    sizes = {"block_size": setting.block_size, "top_k": setting.top_k}
+    gather = gather_is_right(setting)
+    for part, backward in (("forward", False), ("forward_backward", True)):
+        flex = partial(flex_call, inputs, selection.words, block_size=setting.block_size)
+        yield part, "flex", partial(flex, backward=backward)
+        if gather:
+            yield part, "gather", partial(gather_call, inputs, selection, backward=backward)
+        if find_spec("flash_moba"):
+            flash_moba = partial(flash_moba_call, inputs, **sizes, backward=backward)
+            yield part, "flash_moba", flash_moba
+    if not find_spec("flash_moba"):
+        print("flash_moba: not importable", flush=True)
 
 
 def measure_packed(setting: Setting, family: str) -> Iterator[tuple[str, str, Timing]]:
@@ -179,7 +182,7 @@ def _attend_and_grad(
     return (out.detach(), *torch.autograd.grad(out, (q, k, v), inputs.grad_out))
 
 
-def main(target: Path, names: list[str]) -> None:
+def main(target: Path, names: list[str], *, only: list[str]) -> None:
     """Verifies all settings, then writes a row per measurement as it is taken."""
     settings = {name: SETTINGS[name] for name in names or SETTINGS}
     shapes = {(s.block_size, s.num_heads, s.num_kv_heads, s.head_dim): s for s in settings.values()}
@@ -198,9 +201,9 @@ def main(target: Path, names: list[str]) -> None:
         writer: csv.DictWriter[str] | None = None
         for name, setting in settings.items():
             for family in FAMILIES:
-                rows = [(setting, row) for row in measure(name, setting, family)]
-                if name == "64k":
-                    pack = Setting(**{**asdict(setting), "batch": len(PACKED_LENGTHS)})
+                rows = [(setting, row) for row in measure(name, setting, family, only=only)]
+                if name == "64k" and not only:
+                    pack = replace(setting, batch=len(PACKED_LENGTHS))
                     rows += [(pack, row) for row in measure_packed(setting, family)]
                 for described, (part, implementation, timing) in rows:
                     row = {
@@ -226,4 +229,9 @@ def _start(file: object, row: dict[str, object]) -> "csv.DictWriter[str]":
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    options = [x for x in sys.argv[2:] if x.startswith("--only=")]
+    main(
+        Path(sys.argv[1]),
+        [x for x in sys.argv[2:] if x not in options],
+        only=[name for option in options for name in option[7:].split(",")],
+    )

@@ -12,45 +12,27 @@ on the device alone. `length` counts all tokens of the `batch` sequences of a ca
 import csv
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import triton
-from inputs import draw_inputs
+from calls import HEAD_DIM, Call, Case, attend_call, draw, obeys, select_call
 from peers import dense_call, library_calls
-from timing import Timing, captured, time_call
+from timing import Timing, time_call
 
-from sbkernels import moba_attention, select_blocks
-from sbkernels.moba.triton import op, windows
-from sbkernels.testing import FAMILIES, PackedInputs, assert_close
+from sbkernels.graphs import captured
+from sbkernels.testing import PackedInputs
 
 # Prompt tokens of 16 consecutive requests of the Mooncake conversation trace: 65,254 in all.
 MOONCAKE = (5871, 6413, 17759, 949, 3167, 2794, 922, 932, 1042, 2353, 2382, 12903, 907, 939)
 MOONCAKE_LENGTHS = (*MOONCAKE, 1556, 4365)
-NEVER = 2.0
-Call = Callable[[], object]
 DESCRIPTION = (
     *("device", "torch", "triton", "length", "block_size", "top_k"),
     *("num_heads", "num_kv_heads", "head_dim", "batch"),
 )
 COLUMNS = (*DESCRIPTION, "inputs", "part", "implementation", *Timing.__annotations__, "run_id")
-HEAD_DIM = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """Sequences and a budget."""
-
-    lengths: tuple[int, ...]
-    block_size: int = 256
-    top_k: int = 32
-    num_heads: int = 16
-    num_kv_heads: int = 2
-    families: tuple[str, ...] = FAMILIES
 
 
 CASES = {
@@ -68,59 +50,9 @@ CASES = {
 }
 
 
-@contextmanager
-def switched(*, share: float, sums_mib: int) -> Iterator[None]:
-    """Sets the share from which first rows are dense, and the memory of the sums, for a while."""
-    before = op.DENSE_SHARE, windows.SUMS_BYTES
-    op.DENSE_SHARE, windows.SUMS_BYTES = share, sums_mib << 20
-    try:
-        yield
-    finally:
-        op.DENSE_SHARE, windows.SUMS_BYTES = before
-
-
-def attend_call(
-    case: Case,
-    inputs: PackedInputs,
-    *,
-    bounded: bool,
-    share: float = NEVER,
-    sums_mib: int = 1 << 20,
-    backward: bool = True,
-    deterministic: bool = False,
-) -> Call:
-    """Returns a call of our attention; `bounded` promises the range of top_k."""
-    top_k = torch.full((len(case.lengths),), case.top_k, dtype=torch.int32, device="cuda")
-    promise = {"min_top_k": case.top_k, "max_top_k": case.top_k} if bounded else {}
-    leaves = [x.detach().requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v)]
-
-    def call() -> object:
-        with switched(share=share, sums_mib=sums_mib):
-            out = moba_attention(
-                *leaves,
-                inputs.cu_seqlens,
-                top_k,
-                block_size=case.block_size,
-                max_seqlen=inputs.max_seqlen,
-                deterministic=deterministic,
-                **promise,
-            )
-            # The backward pass reads the switches as well.
-            return torch.autograd.grad(out, leaves, inputs.grad_out) if backward else out
-
-    return call
-
-
-def select_call(case: Case, inputs: PackedInputs) -> Call:
-    """Returns a call of the selection alone."""
-    sizes = {"block_size": case.block_size, "max_seqlen": inputs.max_seqlen}
-    top_k = torch.full((len(case.lengths),), case.top_k, dtype=torch.int32, device="cuda")
-    return lambda: select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **sizes)
-
-
 def calls_of(name: str, case: Case, family: str) -> Iterator[tuple[str, str, Call]]:
     """Yields (part, implementation, call) of a case; a name in _graph asks for a captured one."""
-    inputs = _draw(case, case.lengths, family)
+    inputs = draw(case, case.lengths, family)
     both = "forward_backward"
     if name == "mooncake":
         yield from _packed_calls(case, inputs, family)
@@ -133,22 +65,11 @@ def calls_of(name: str, case: Case, family: str) -> Iterator[tuple[str, str, Cal
         yield from _single_calls(name, case, inputs)
 
 
-def agrees(call: Callable[[], Any], wanted: Callable[[], Any]) -> bool:
-    """Returns whether both give the same gradients up to bfloat16's digits; says so if not."""
-    try:
-        for name, ours, true in zip(("dq", "dk", "dv"), call(), wanted(), strict=True):
-            assert_close(name, ours, true, tolerance=0.02)
-    except AssertionError as error:
-        print(f"RED, not timed: {error}", flush=True)
-        return False
-    return True
-
-
 def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple[str, str, Call]]:
     both, length = "forward_backward", case.lengths[0]
+    for part in ("forward", both):
+        yield part, "cudnn", dense_call(inputs, "cudnn", backward=part == both)
     if name != "256k":
-        for part in ("forward", both):
-            yield part, "cudnn", dense_call(inputs, "cudnn", backward=part == both)
         yield both, "triton_unbounded", attend_call(case, inputs, bounded=False)
     yield both, "triton_bounded", attend_call(case, inputs, bounded=True)
     yield "forward", "triton_bounded", attend_call(case, inputs, bounded=True, backward=False)
@@ -156,7 +77,7 @@ def _single_calls(name: str, case: Case, inputs: PackedInputs) -> Iterator[tuple
         yield both, f"triton_{mib}mib", attend_call(case, inputs, bounded=True, sums_mib=mib)
     if length <= 65536 and case.top_k * case.block_size * 8 >= length:
         prefixed = attend_call(case, inputs, bounded=True, share=0.1, sums_mib=256)
-        if agrees(prefixed, attend_call(case, inputs, bounded=False)):
+        if obeys(case, inputs, prefixed):
             yield both, "triton_dense_rows", prefixed
             if length <= 16384:
                 yield both, "triton_dense_rows_graph", prefixed
@@ -176,7 +97,7 @@ def _packed_calls(case: Case, inputs: PackedInputs, family: str) -> Iterator[tup
     singles = [
         Case(lengths=(n,), block_size=case.block_size, top_k=case.top_k) for n in case.lengths
     ]
-    drawn = [_draw(single, single.lengths, family) for single in singles]
+    drawn = [draw(single, single.lengths, family) for single in singles]
 
     def one_by_one(*, bounded: bool) -> Call:
         calls = [
@@ -190,17 +111,6 @@ def _packed_calls(case: Case, inputs: PackedInputs, family: str) -> Iterator[tup
     yield "forward_backward", "triton_parts", one_by_one(bounded=False)
     yield "forward_backward", "triton_parts_graph", one_by_one(bounded=False)
     yield "forward_backward", "triton_parts_bounded_graph", one_by_one(bounded=True)
-
-
-def _draw(case: Case, lengths: tuple[int, ...], family: str) -> PackedInputs:
-    return draw_inputs(
-        lengths,
-        num_heads=case.num_heads,
-        num_kv_heads=case.num_kv_heads,
-        head_dim=HEAD_DIM,
-        family=family,
-        seed=0,
-    )
 
 
 def _describe(case: Case) -> dict[str, object]:

@@ -48,21 +48,3 @@ def time_call(call: Callable[[], object]) -> Timing:
     times = torch.tensor([start.elapsed_time(end) for start, end in events])
     p20, p50, p80 = times.quantile(torch.tensor([0.2, 0.5, 0.8])).tolist()
     return Timing(p20_ms=p20, p50_ms=p50, p80_ms=p80, peak_gib=peak / 2**30)
-
-
-def captured(call: Callable[[], object]) -> Callable[[], object]:
-    """Returns the replay of a CUDA graph of the call."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = call()
-
-    def replay() -> object:
-        graph.replay()
-        return kept
-
-    return replay

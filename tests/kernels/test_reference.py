@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sbkernels import moba_attention, moba_attention_reference, select_blocks
+from sbkernels import moba_attention, moba_attention_reference, select_blocks, testing
 from sbkernels.testing import PackedInputs, assert_close, attend_masked, make_inputs
 
 LENGTHS = (0, 19, 1, 8, 0, 0, 9, 33, 0)
@@ -84,7 +84,9 @@ def test_a_budget_of_all_blocks_is_dense_causal_attention(top_k):
     assert_close("out", attend(inputs, top_k), torch.cat(dense), tolerance=1e-12)
 
 
-def test_gradients_equal_those_of_one_masked_softmax():
+@pytest.mark.parametrize("rows_at_once", [7, 4096])
+def test_gradients_equal_those_of_one_masked_softmax(rows_at_once, monkeypatch):
+    monkeypatch.setattr(testing, "ROWS_AT_ONCE", rows_at_once)
     inputs = inputs_of()
     selection = select_blocks(
         inputs.q, inputs.k, inputs.cu_seqlens, 2, block_size=8, max_seqlen=33, backend="reference"

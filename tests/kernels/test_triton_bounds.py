@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sbkernels import moba_attention, select_blocks
+from sbkernels.graphs import captured
 from sbkernels.moba.budget import ANY_TOP_K, TopKRange
 from sbkernels.moba.triton import forward, op, windows
 from sbkernels.moba.triton.blocks import build_block_table
@@ -202,18 +203,10 @@ def test_a_known_range_needs_no_synchronisation_and_serves_a_graph(length):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    replay = captured(step)
     for value in (12, 14, 16):
         top_k.fill_(value)
-        graph.replay()
-        for name, ours, wanted in zip(NAMES, captured, step(), strict=True):
+        for name, ours, wanted in zip(NAMES, replay(), step(), strict=True):
             assert_close(f"{name} {value}", ours, wanted, tolerance=0.01)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sbkernels import coverage_curve, moba_attention, select_blocks
+from sbkernels.graphs import captured
 from sbkernels.moba.triton import backward_gather, forward, forward_gather, forward_union, select
 from sbkernels.testing import (
     PackedInputs,
@@ -128,18 +129,10 @@ def test_one_graph_serves_every_budget(inputs):
         out = attend(inputs, top_k, q, k, v)
         return (out, *torch.autograd.grad(out, (q, k, v), inputs.grad_out))
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    replay = captured(step)
     for value in (1, 9, 3, 1000):
         top_k.fill_(value)
-        graph.replay()
-        for ours, wanted in zip(captured, run(inputs, value), strict=True):
+        for ours, wanted in zip(replay(), run(inputs, value), strict=True):
             # The order of atomic additions moves the last bits of bfloat16.
             assert_close(f"top_k = {value}", ours.detach(), wanted, tolerance=0.01)
 

@@ -64,7 +64,7 @@ def same_configuration(one: str, other: str) -> bool:
 
 
 def _run_id(config: Config) -> str:
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")  # starts side by side begin together
     return f"{now}-{digest_text(config.model_dump_json())[:_DIGITS]}"
 
 

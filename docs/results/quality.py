@@ -18,23 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from quality_recipe import VARIANTS, Recipe, small
+from quality_rows import ROW_COLUMNS, Scores, compared
 from rich.progress import Progress
 
 from sbcore.artifacts import read_json, replace_when_done
 from sbcore.config.stages import DemoStage, PrepareStage
 from sbcore.data.prepare import prepare as prepare_data
 from sbcore.demo.dataset import make_demo
-from sbcore.evaluate.bootstrap import paired_difference
 
 BASELINE = "baseline"
-COLUMNS = (
-    "variant", "task", "length", "num_seeds", "num_examples", "score", "score_min", "score_max",
-    "difference", "low", "high", "distinguishable", "chance",
-)  # fmt: skip
+COLUMNS = ("variant", "task", "length", *ROW_COLUMNS, "chance")
 EVERYTHING = "all"
-
-Scores = dict[tuple[str, str], dict[int, list[float]]]
-"""Example scores by (task, length), by seed."""
 
 
 def main() -> None:
@@ -109,44 +103,20 @@ def table_rows(
     for task in tasks:
         cells = [cell for cell in scores if cell[0] == task]
         for cell in sorted(cells, key=lambda cell: int(cell[1])):
-            row = _row(scores, baseline, [cell])
+            row = compared(scores, baseline, [cell])
             yield (
                 {"variant": variant, "task": task, "length": cell[1]}
                 | row
                 | {"chance": chance.get(task)}
             )
-        row = _row(scores, baseline, cells)
+        row = compared(scores, baseline, cells)
         yield (
             {"variant": variant, "task": task, "length": EVERYTHING}
             | row
             | {"chance": chance.get(task)}
         )
-    row = _row(scores, baseline, list(scores))
+    row = compared(scores, baseline, list(scores))
     yield {"variant": variant, "task": EVERYTHING, "length": EVERYTHING} | row | {"chance": None}
-
-
-def _row(scores: Scores, baseline: Scores, cells: list[tuple[str, str]]) -> dict[str, Any]:
-    """Returns the numbers of these cells, each weighing alike, over seeds that both have."""
-    seeds = sorted(set(scores[cells[0]]) & set(baseline[cells[0]]))
-    ours = {f"{cell} {seed}": scores[cell][seed] for cell in cells for seed in seeds}
-    theirs = {f"{cell} {seed}": baseline[cell][seed] for cell in cells for seed in seeds}
-    difference = paired_difference(ours, theirs)
-    by_seed = [_mean([_mean(scores[cell][seed]) for cell in cells]) for seed in seeds]
-    return {
-        "num_seeds": len(seeds),
-        "num_examples": difference.num_examples,
-        "score": round(_mean(by_seed), 2),
-        "score_min": round(min(by_seed), 2),
-        "score_max": round(max(by_seed), 2),
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "distinguishable": difference.is_distinguishable,
-    }
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ from sbcore.artifacts import read_json, write_json
 from sbcore.config.schema import Config
 from sbcore.latency.analytic import AnalyticLatencyModel
 
-VARIANTS = ("dense", "baseline", "sab_dst", "sab_waterfill")
+METHODS = {
+    "dense": {"attention": "dense", "balancer": {"kind": "length"}},
+    "baseline": {"balancer": {"kind": "random"}},
+    "sab_dst": {"balancer": {"kind": "sab"}, "tuner": {"kind": "anchor", "p": 0.1}},
+    "sab_waterfill": {"balancer": {"kind": "sab"}, "tuner": {"kind": "waterfill", "p": 0.1}},
+}
+VARIANTS = tuple(METHODS)
 SCALE = 8
 
 _NUM_LAYERS, _FLOOR_MS, _MS_PER_TOKEN = 24, 150.0, 0.01
@@ -65,7 +71,6 @@ class Recipe:
 
     def config(self, *, seed: int) -> Config:
         """Returns the run's configuration with this seed."""
-        sab = {"kind": "sab"}
         return Config.model_validate(
             {
                 "run": "quality",
@@ -92,26 +97,13 @@ class Recipe:
                     "max_examples": self.num_eval_samples,
                     "batch_size": 64,
                 },
-                "variants": {
-                    "dense": {"attention": "dense", "balancer": {"kind": "length"}},
-                    "baseline": {"balancer": {"kind": "random"}},
-                    "sab_dst": {"balancer": sab, "tuner": {"kind": "anchor", "p": 0.1}},
-                    "sab_waterfill": {"balancer": sab, "tuner": {"kind": "waterfill", "p": 0.1}},
-                },
+                "variants": METHODS,
             }
         )
 
     def latency(self) -> AnalyticLatencyModel:
         """Returns the predicted times: 24 layers' worth in this model's, at 8-fold lengths."""
-        share = _NUM_LAYERS / self.num_layers
-        return AnalyticLatencyModel(
-            block_size=self.block_size,
-            num_layers=self.num_layers,
-            floor_ms=_FLOOR_MS,
-            constant_ms=0.0,
-            ms_per_token=_MS_PER_TOKEN * SCALE,
-            coefficients=_COEFFICIENTS * _GROWTH * share,
-        )
+        return scaled_latency(block_size=self.block_size, num_layers=self.num_layers)
 
     def _shape(self) -> dict[str, float]:
         return {
@@ -144,4 +136,16 @@ def small() -> Recipe:
         base_least_right=0.0,
         eval_lengths=(128, 256),
         num_eval_samples=8,
+    )
+
+
+def scaled_latency(*, block_size: int, num_layers: int) -> AnalyticLatencyModel:
+    """Returns what 24 layers take at 8-fold lengths, for a model of so many layers."""
+    return AnalyticLatencyModel(
+        block_size=block_size,
+        num_layers=num_layers,
+        floor_ms=_FLOOR_MS,
+        constant_ms=0.0,
+        ms_per_token=_MS_PER_TOKEN * SCALE,
+        coefficients=_COEFFICIENTS * _GROWTH * (_NUM_LAYERS / num_layers),
     )

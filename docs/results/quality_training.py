@@ -1,19 +1,21 @@
 """One variant of the quality evidence trained on one device, its ranks one after the other."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from quality_recipe import Recipe
 from quality_weights import TwoTypes, working_type
 from torch import nn
 
 from sbcore.attention import AttentionCall
+from sbcore.config.schema import Config
 from sbcore.config.stages import TrainStage, plan_stage, train_stage
 from sbcore.data.read import TokenStore
+from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.model.build import load_model
 from sbcore.model.loss import give_loss
+from sbcore.model.own_forward import give_own_forward
 from sbcore.plan.balancers import load_balancer
 from sbcore.plan.cost import BudgetCost, KnownLengthsCost
 from sbcore.plan.read import StepPlan
@@ -24,6 +26,19 @@ from sbcore.train.step import learning_rate_at, packed_loss
 from sbcore.train.tuning import StepTuner
 from sbcore.tune.ledger import LedgerPart, collect
 from sbcore.types import FloatArray, IntArray, Topology
+from sbkernels.moba.dense import prefer_fastest_dense
+
+
+class Method(Protocol):
+    """How the variants of an experiment are trained."""
+
+    def config(self, *, seed: int) -> Config:
+        """Returns the run's configuration with this seed."""
+        ...
+
+    def latency(self) -> AnalyticLatencyModel:
+        """Returns the predicted times."""
+        ...
 
 
 class Training:
@@ -31,7 +46,7 @@ class Training:
 
     def __init__(
         self,
-        recipe: Recipe,
+        method: Method,
         folder: Path,
         base: Path,
         name: str,
@@ -39,13 +54,14 @@ class Training:
         seed: int,
         device: torch.device,
     ) -> None:
-        config = recipe.config(seed=seed)
+        config = method.config(seed=seed)
         self.stage: TrainStage = train_stage(config, name)
-        self.plan, self.latency = plan_stage(config, name), recipe.latency()
+        self.plan, self.latency = plan_stage(config, name), method.latency()
         self.store, self.device = TokenStore(folder / "data"), device
         self.model: Any = load_model(base, dtype=torch.float32).to(device)
         self.model.train()
         self.weights = TwoTypes(self.model, working_type(device))
+        give_own_forward(self.model)
         give_loss(self.model)
         train = self.stage.train
         self.optimizer = torch.optim.AdamW(
@@ -73,8 +89,9 @@ class Training:
                 backend=attention.backend,
                 budgets=budgets[-1],
             )
-            share = packed_loss(self.model, batch, call) / num_targets
-            share.backward()
+            with prefer_fastest_dense():
+                share = packed_loss(self.model, batch, call) / num_targets
+                share.backward()
             self.weights.take_gradients()
             loss += share.detach()
         self._update(step)
@@ -83,9 +100,7 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face directory in float32."""
-        from transformers import Qwen2ForCausalLM
-
-        whole = Qwen2ForCausalLM(self.model.config)
+        whole = type(self.model)(self.model.config)
         whole.load_state_dict(self.weights.state_dict(), strict=False)
         whole.tie_weights()
         whole.save_pretrained(folder)
@@ -120,12 +135,11 @@ class Training:
 
     def _learn(self, step: int, plan: StepPlan, parts: list[LedgerPart]) -> float | None:
         """Shows the tuner the measured curves; returns coverage_delta in points."""
-        ladder = self.tuner.coverage.ladder
         shape = (self.latency.num_layers, len(plan.lengths))
-        curves, used = _of_parts(parts, shape, num_rungs=len(ladder))
+        curves, used = _of_parts(parts, shape, num_rungs=len(self.tuner.coverage.ladder))
         self.tuner.learn(plan.lengths, curves)
         facts = StepFacts(step, plan, [], used, curves)
-        return coverage_delta(facts, ladder, top_k=self.stage.attention.top_k)
+        return coverage_delta(facts, self.tuner.coverage, top_k=self.stage.attention.top_k)
 
 
 def _of_parts(

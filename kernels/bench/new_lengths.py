@@ -1,6 +1,6 @@
 """What dense attention costs at a length that it has not met yet, and four ways to pay less.
 
-Usage: PYTHONPATH=kernels python kernels/bench/new_lengths.py WAY ...; a process for each WAY:
+Usage: PYTHONPATH=kernels python kernels/bench/new_lengths.py [WAY ...]; each WAY has a process:
 `exact` cuDNN with a plan for each length, `shared` cuDNN with plans for powers of two, as
 `sbkernels.moba.dense` asks for it, `padded` cuDNN at lengths rounded up to a sixteenth of their
 octave, `fa2` FlashAttention-2, which plans nothing.
@@ -87,16 +87,17 @@ def main(ways: list[str]) -> None:
     """Prints a line for each way, shape and band."""
     if len(ways) != 1:
         for way in ways or WAYS:
-            # The library reads the switch once in a process.
-            switch = {SWITCH: "1" if way == "shared" else "0"}
-            subprocess.run([sys.executable, __file__, way], env=os.environ | switch, check=True)
+            subprocess.run([sys.executable, __file__, way], check=True)
         return
+    (way,) = ways
+    # The library reads it once in a process, at its first call.
+    os.environ[SWITCH] = "1" if way == "shared" else "0"
     for shape in SHAPES:
-        milliseconds(WAYS[ways[0]], 300, *SHAPES[shape])  # loads the libraries
+        milliseconds(WAYS[way], 300, *SHAPES[shape])  # loads the libraries
         for band in BANDS:
-            first, again = measure(ways[0], shape, band)
+            first, again = measure(way, shape, band)
             tokens = f"{band[0]:6} to {band[1]} tokens"
-            print(f"{ways[0]:7} {shape}, {tokens}: first {first:7.1f} ms, again {again:7.2f} ms")
+            print(f"{way:7} {shape}, {tokens}: first {first:7.1f} ms, again {again:7.2f} ms")
 
 
 if __name__ == "__main__":

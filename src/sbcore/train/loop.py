@@ -139,10 +139,12 @@ class Trainer:
         num_layers, num_sequences = self.inputs.latency.num_layers, len(ready.plan.lengths)
         rungs = len(self.tuner.coverage.ladder)
         curves = curves_of_step(reports, (num_layers, num_sequences, rungs))
-        self.tuner.learn(ready.plan.lengths, curves)
         top_k = used_top_k(reports, (num_layers, num_sequences))
         facts = StepFacts(ready.step, ready.plan, reports, top_k, curves)
-        self.layout.learn(facts)
+        with self.clock.part("tune"):
+            self.tuner.learn(ready.plan.lengths, curves)
+        with self.clock.part("plan"):
+            self.layout.learn(facts)
         row = self._row(facts, ready)
         self.tuner.review(row)
         return Finished(facts, row)

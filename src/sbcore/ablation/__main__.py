@@ -99,9 +99,10 @@ def _output(arguments: Arguments, config: Config, ranks: Ranks) -> Output | None
     device = f"{ranks.world_size} x {device_name(ranks.device)}"
     manifest = Manifest(arguments, config, device=device)
     header = read_header(arguments.latency)
-    for difference in differences(header, config):
-        say(difference)
-    manifest.note({"ceilings": ceilings, "latency": header})
+    different = list(differences(header, config))
+    for line in different:
+        say(line)
+    manifest.note({"ceilings": ceilings, "latency": header, "latency_differences": different})
     return Output(
         Results(arguments.out),
         manifest,

@@ -8,6 +8,7 @@ from sbcore.ablation.arguments import shape_name
 from sbcore.artifacts import read_json
 from sbcore.config.schema import Config
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.made_for import how_trained
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import profile_files
 
@@ -40,13 +41,8 @@ def differences(header: dict[str, Any], config: Config) -> Iterator[str]:
 
     Plans and predictions then rest on other times than those measured; speedups stay true.
     """
-    train = config.train
-    ours = {
-        "dtype": config.model.dtype,
-        "activation_checkpointing": train.activation_checkpointing,
-        "recompute_above_tokens": train.recompute_above_tokens,
-        "hidden_size": config.model.shape.hidden_size,
-    }
+    ours = how_trained(config.model, config.train)
+    ours["hidden_size"] = config.model.shape.hidden_size
     for key, value in ours.items():
         if key in header and header[key] != value:
             yield f"the latency table was measured with {key} = {header[key]}, here it is {value}"

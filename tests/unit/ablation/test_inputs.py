@@ -177,6 +177,8 @@ def test_what_the_table_was_measured_with_is_said_where_it_differs():
     assert list(differences({"dtype": "float32", "device": "other"}, config)) == []
     (line,) = differences({"activation_checkpointing": "full", "dtype": "float32"}, config)
     assert line.endswith("measured with activation_checkpointing = full, here it is none")
+    (line,) = differences({"keep_gathered": True}, config)
+    assert line.endswith("measured with keep_gathered = True, here it is False")
 
 
 NAMES = ["dense", "baseline", "baseline_packed", "lbb", "sab", "dst", "lbb_dst", "sab_dst"]

@@ -37,13 +37,13 @@ def show_micro_batches(model: TableLatencyModel, points: list[MeasuredPoint]) ->
     whole = [p for p in points if p.part in ("floor", "micro_batch", *KNOWN, "memory")]
     tokens = np.array([sum(p.packed) for p in whole])
     predicted = predict_micro_batches(model, whole, work_share=model.shares.of(tokens))
-    _say("part         length x packed  again held   measured  predicted ratio   peak GiB")
+    _say("part         length x packed top_k again held   measured  predicted ratio   peak GiB")
     for i in np.argsort(tokens, kind="stable").tolist():
         p, guess = whole[i], float(predicted[i])
         peak = "" if p.peak_gib is None else f"{p.peak_gib:8.2f}"
         _say(
-            f"{p.part:12} {p.length:6} x {p.num_sequences:<6} {p.recompute!s:5} {p.held_out!s:5}"
-            f" {p.median_ms:9.1f} {guess:9.1f} {p.median_ms / guess:6.3f} {peak}"
+            f"{p.part:12} {p.length:6} x {p.num_sequences:<6} {p.top_k:5} {p.recompute!s:5}"
+            f" {p.held_out!s:5} {p.median_ms:9.1f} {guess:9.1f} {p.median_ms / guess:6.3f} {peak}"
         )
 
 

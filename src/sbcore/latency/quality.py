@@ -80,8 +80,10 @@ def mape(predicted: FloatArray, truth: FloatArray) -> float:
 
 def rank_correlation(predicted: FloatArray, truth: FloatArray) -> float:
     """Returns Spearman's rank correlation, -1..1; 0 where all predictions or times are the same."""
-    ranks = np.stack([_ranks(predicted), _ranks(truth)])
-    return 0.0 if (np.ptp(ranks, axis=1) == 0).any() else float(np.corrcoef(ranks)[0, 1])
+    ranks = _ranks(predicted), _ranks(truth)
+    if any(np.ptp(each) == 0 for each in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def regret(predicted: FloatArray, truth: FloatArray, *, seed: int) -> float:

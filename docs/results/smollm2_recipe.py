@@ -61,8 +61,9 @@ class Recipe:
     @staticmethod
     def read(folder: Path) -> "Recipe":
         """Returns the recipe of a prepared folder."""
-        values: dict[str, Any] = read_json(folder / "recipe.json")
-        return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        read = read_json(folder / "recipe.json").items()
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in read}
+        return Recipe(**values)
 
     def config(self, *, seed: int) -> Config:
         """Returns the run's configuration with this seed."""

@@ -8,7 +8,10 @@ import sys
 import pytest
 import torch
 
-SCRIPTS = ("quality_recipe", "quality_rows", "smollm2_recipe", "smollm2_data", "smollm2")
+SCRIPTS = (
+    *("quality_recipe", "quality_rows", "quality_tables"),
+    *("smollm2_recipe", "smollm2_data", "smollm2"),
+)
 
 
 @pytest.fixture
@@ -36,8 +39,9 @@ def results(tmp_path, scripts):
             folder = tmp_path / f"seed{seed}" / name / tasks
             folder.mkdir(parents=True)
             (folder / "result.json").write_text(json.dumps({"example_scores": scores}))
+        seconds = {"train": 9.04, "longbench": 8.0, "made": 7.0}
         step = {"loss": 2.0, "coverage_delta": None}
-        metrics = {"seed": seed, "steps": [step] * 3, "seconds": {"train": 9.04}}
+        metrics = {"seed": seed, "steps": [step] * 3, "seconds": seconds}
         (tmp_path / f"seed{seed}" / name / "metrics.json").write_text(json.dumps(metrics))
     return tmp_path
 
@@ -94,3 +98,23 @@ def test_packed_heads_rotate_pairs(repository, monkeypatch):
     assert weights.in_halves(packed, 4)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
     assert weights.library_name("blk.3.attn_q.weight") == "model.layers.3.self_attn.q_proj.weight"
     assert weights.library_name("output_norm.weight") == "model.norm.weight"
+
+
+def test_page(scripts, results, monkeypatch):
+    tables = scripts["quality_tables"]
+    monkeypatch.setattr(tables, "HERE", results)
+    monkeypatch.setattr(tables, "PAGE", results / "quality.md")
+    scripts["smollm2"].write_tables(results, results / "smollm2.csv")
+    places = [
+        f"<!-- generated: {name} -->\nold\n<!-- end -->"
+        for name in ("smollm2 scores", "smollm2 runs")
+    ]
+    (results / "quality.md").write_text("A\n" + "\nB\n".join(places) + "\nC\n")
+    tables.main()
+    page = (results / "quality.md").read_text()
+    assert "old" not in page
+    assert page.index("A\n") < page.index("| ruler_vt_4096 | 2 | 60.0") < page.index("\nB\n")
+    assert "| **30.0 (-10.0, -10.0 to -10.0)** |" in page
+    assert "| sab_dst | 1 | 2.0 | 2.0 |" in page
+    tables.main()
+    assert (results / "quality.md").read_text() == page

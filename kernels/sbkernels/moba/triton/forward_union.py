@@ -8,7 +8,7 @@ unset row subtracts +inf in the exponent and keeps its maximum.
 The list entry and the row bits of a step are loaded one step ahead. Loaded in the step that
 uses them they cost 26 % of the kernel (47.7 against 35.2 ms in one comparison). Where the list
 starts is read from memory even if it is known to be 0: with that constant ptxas puts 25 and 43
-other instructions between the last products of a step, and the kernel took 12 % longer.
+other instructions between the last products of a step, and the kernel took 11 % longer.
 
 Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences, M blocks of the
 longest sequence, Q query tiles, R rows and C keys of a tile, W words.

@@ -7,12 +7,14 @@ stays: gradients are thrown away, random states put back, step counts left at ze
 import numpy as np
 import torch
 
+from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.loop import Trainer
 from sbcore.train.memory import MicroBatchFacts, explaining_out_of_memory, largest_micro_batch
 from sbcore.train.randomness import random_state, set_random_state
 from sbcore.train.staging import make_moments
 from sbcore.train.step import Work, run_micro_batches
+from sbcore.types import Barrier
 
 
 def rehearse(trainer: Trainer) -> None:
@@ -32,19 +34,22 @@ def rehearse(trainer: Trainer) -> None:
     with explaining_out_of_memory(
         facts, estimate_gib=_estimate_gib(trainer, facts), stage=trainer.stage
     ):
-        _run(trainer, batch, num_sequences=len(plan.lengths))
+        _run(trainer, batch, plan)
     trainer.optimizer.zero_grad(set_to_none=True)
     set_random_state(random, ranks.device)
 
 
-def _run(trainer: Trainer, batch: PackedBatch, *, num_sequences: int) -> None:
+def _run(trainer: Trainer, batch: PackedBatch, plan: StepPlan) -> None:
     top_k, num_layers = trainer.stage.attention.top_k, trainer.inputs.latency.num_layers
-    targets = np.full((num_layers, num_sequences), top_k, dtype=np.int64)
-    budgets = trainer.tuner.budgets(targets, batch, step=0)  # step 0 measures coverage too
+    targets = np.full((num_layers, len(plan.lengths)), top_k, dtype=np.int64)
+    batches = [batch] * _repeats(trainer, plan)
+    budgets = [  # step 0 measures coverage too
+        trainer.tuner.budgets(targets, batch, step=0) for _ in batches
+    ]
     trainer.clock.start()
     run_micro_batches(
         trainer.model,
-        Work([batch], [budgets], num_target_tokens=max(len(batch.labels), 1)),
+        Work(batches, budgets, num_target_tokens=max(len(batch.labels), 1)),
         attention=trainer.stage.attention,
         barrier=trainer.stage.topology.barrier,
         recompute=trainer.recompute,
@@ -52,6 +57,15 @@ def _run(trainer: Trainer, batch: PackedBatch, *, num_sequences: int) -> None:
     )
     if trainer.ranks.device.type == "cuda":
         torch.cuda.synchronize()  # what did not fit must be known here
+
+
+def _repeats(trainer: Trainer, plan: StepPlan) -> int:
+    """Returns 2 where gradients of whole layers wait for the step's end, else 1.
+
+    The first micro-batch leaves them, unsharded and float32, and the second needs most beside them.
+    """
+    waits = trainer.stage.topology.barrier is Barrier.STEP
+    return 2 if waits and len(plan.batch.micro_batches[trainer.ranks.rank]) > 1 else 1
 
 
 def _needs(trainer: Trainer, num_tokens: int) -> float:

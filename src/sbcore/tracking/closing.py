@@ -15,11 +15,15 @@ from urllib.parse import quote
 from sbcore.artifacts import read_json
 from sbcore.config.stages import RunStage
 from sbcore.tracking.guard import one_line, warn
+from sbcore.tracking.note import describe_run
 from sbcore.tracking.reference import FILE_NAME, TrackingReference, read_reference
 from sbcore.tracking.stage import make_tracker, run_tags
-from sbcore.tracking.store import MAX_METRICS, chunks, open_client
+from sbcore.tracking.store import MAX_METRICS, NOTE, chunks, open_client
 
 Numbers = Mapping[str, float]
+
+_NO_TRACES = "workflowType=machine_learning"
+"""MLflow's pages are those of language model applications unless told."""
 
 
 def close_run(config: RunStage, *, run_dir: Path) -> str | None:
@@ -38,15 +42,18 @@ def close_run(config: RunStage, *, run_dir: Path) -> str | None:
         if run_id is None:
             return None  # the store is dead, as its warning said
         run_ids.append(run_id)
-    _finish(reference, "FINISHED", headlines)
-    return _compare_page(run_ids, reference.experiment_id)
+    page = _compare_page(run_ids, reference.experiment_id)
+    report = str(run_dir / "report" / "index.html")
+    note = describe_run(rows, compare_page=page, report=report)
+    _finish(reference, "FINISHED", headlines=headlines, tags={NOTE: note})
+    return page
 
 
 def fail_run(tracking_file: Path) -> None:
     """Marks the pipeline's run as failed."""
     reference = read_reference(tracking_file)
     if reference.enabled:
-        _finish(reference, "FAILED", {})
+        _finish(reference, "FAILED", headlines={}, tags={})
 
 
 def headline_metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -84,11 +91,21 @@ def _stage_runs(run_dir: Path, variant: str) -> dict[str, str]:
 
 
 def _settings(config: RunStage, variant: str) -> dict[str, Any]:
-    """Returns what tells a variant from another, and the setting that they share."""
+    """Returns what tells a variant from another, and the setting that they share.
+
+    MLflow's comparison begins with the first three settings that differ, by name: those that say
+    most have names of their own, and all of a variant's stand under `variant.`.
+    """
     whole = config.config
+    chosen = whole.variants[variant]
+    all_of_it = chosen.model_dump(mode="json")
     return {
         "run": config.run,
-        **whole.variants[variant].model_dump(mode="json"),
+        "variant": variant,
+        **{f"variant.{name}": value for name, value in all_of_it.items()},
+        "attention": chosen.attention,
+        "balancer": chosen.balancer.kind,
+        "tuner": chosen.tuner.kind,
         "block_size": whole.attention.block_size,
         "top_k": whole.attention.top_k,
         "num_ranks": whole.topology.num_ranks,
@@ -97,7 +114,13 @@ def _settings(config: RunStage, variant: str) -> dict[str, Any]:
     }
 
 
-def _finish(reference: TrackingReference, status: str, headlines: Mapping[str, Numbers]) -> None:
+def _finish(
+    reference: TrackingReference,
+    status: str,
+    *,
+    headlines: Mapping[str, Numbers],
+    tags: Mapping[str, str],
+) -> None:
     try:
         client = open_client(reference.uri)
         from mlflow.entities import Metric
@@ -110,6 +133,8 @@ def _finish(reference: TrackingReference, status: str, headlines: Mapping[str, N
         ]
         for chunk in chunks(metrics, MAX_METRICS):
             client.log_batch(reference.run_id, metrics=chunk)
+        for name, text in tags.items():
+            client.set_tag(reference.run_id, name, text)
         client.set_terminated(reference.run_id, status)
     # Whatever a tracking library throws, the report is done.
     except Exception as failure:
@@ -118,4 +143,4 @@ def _finish(reference: TrackingReference, status: str, headlines: Mapping[str, N
 
 def _compare_page(run_ids: list[str], experiment_id: str) -> str:
     runs, experiments = quote(json.dumps(run_ids)), quote(json.dumps([experiment_id]))
-    return f"/#/compare-runs?runs={runs}&experiments={experiments}"
+    return f"/#/compare-runs?runs={runs}&experiments={experiments}&{_NO_TRACES}"

@@ -21,10 +21,16 @@ from sbcore.tracking.reference import (
     write_reference,
 )
 from sbcore.tracking.stage import run_tags
-from sbcore.tracking.store import log_params, open_client
+from sbcore.tracking.store import NOTE, log_params, open_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+_DESCRIPTION = (
+    "A run per pipeline; below it one per stage (`kind = stage`) and, when it is through, one per "
+    "variant (`kind = variant`), which are the ones to compare."
+)
 
 
 def open_run(config: RunStage, *, out: Path) -> TrackingReference:
@@ -102,4 +108,5 @@ def _experiment_id(client: "MlflowClient", name: str, *, uri: str, out: Path) ->
         return str(experiment.experiment_id)
     local = urlsplit(uri).scheme not in ("http", "https")
     artifacts = (out.parent / "mlflow" / "artifacts" / name).resolve().as_uri()
-    return str(client.create_experiment(name, artifact_location=artifacts if local else None))
+    place = artifacts if local else None
+    return str(client.create_experiment(name, artifact_location=place, tags={NOTE: _DESCRIPTION}))

@@ -23,6 +23,8 @@ MAX_ENTRIES = 100
 """Most params or tags that the server takes in one call."""
 _FLUSH_SECONDS = 30.0
 """Oldest number in the buffer, so that a long training can be watched."""
+NOTE = "mlflow.note.content"
+"""Tag that MLflow shows as a run's or an experiment's description."""
 _DIGEST_CHARS = 36
 """Longest data set digest that MLflow stores."""
 

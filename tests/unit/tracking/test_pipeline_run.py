@@ -137,7 +137,17 @@ def test_the_whole_life_of_a_run_in_sqlite(out, capsys):
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["baseline/speedup"] == 1.25
     assert variant.data.metrics == {"speedup": 1.25, "step_time_ms/median": 7.0}
-    assert variant.data.params["balancer.kind"] == "random"
+    settings = variant.data.params
+    assert (settings["attention"], settings["balancer"], settings["tuner"]) == (
+        "sparse",
+        "random",
+        "fixed",
+    )
+    assert (settings["variant"], settings["variant.max_sequences"]) == ("baseline", "1")
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| baseline | 1.25 | 7 | - | - | - | - |" in note
+    assert f"(#/compare-runs?runs=%5B%22{variant.info.run_id}%22" in note
+    assert f"`{out}/report/index.html`" in note
     assert page is not None
     assert variant.info.run_id in page
 

@@ -38,20 +38,34 @@ _POLL_SECONDS = 0.05
 
 _UPDATE, _UPDATES = GridPoint("optimizer", 0, 0, 1, held_out=False, recompute=False), 3
 
+_MARGIN = 1.25
+"""Peaks may begin to grow only where activations pass what else a micro-batch needs."""
+
 _ROOM = 0.93
 """Share of the free memory that a micro-batch may be expected to take."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Weighed:
-    """Peaks seen so far in one setting of recomputation."""
+    """Peaks seen so far in one setting of recomputation, short micro-batches first.
+
+    The shortest one's is what every micro-batch needs, whose part that grows is not known yet.
+    """
 
     tokens: int = 0
     gib: float = 0.0
+    gib_per_token: float = 0.0
 
     def expects(self, num_tokens: int) -> float:
-        """Returns an upper guess of a longer micro-batch's peak: activations grow with tokens."""
-        return self.gib * num_tokens / self.tokens if self.tokens else 0.0
+        """Returns a guess at a longer micro-batch's peak that is rather too high."""
+        return self.gib + _MARGIN * self.gib_per_token * (num_tokens - self.tokens)
+
+    def with_peak(self, num_tokens: int, gib: float) -> "Weighed":
+        """Returns what is known after another peak; nearly equal lengths tell nothing of growth."""
+        grown, slope = num_tokens - self.tokens, self.gib_per_token
+        if self.tokens and 10 * grown > self.tokens:
+            slope = max(gib - self.gib, 0.0) / grown
+        return Weighed(num_tokens, max(gib, self.gib), slope)
 
 
 def main() -> None:
@@ -127,7 +141,7 @@ def _warm_up(runs: WholeRuns, wanted: "Sequence[MicroBatch]") -> dict[MicroBatch
         found[one] = runs.once(one)
         peak = found[one].peak_gib
         if peak is not None:
-            seen[one.recompute] = Weighed(one.num_tokens, peak)
+            seen[one.recompute] = weighed.with_peak(one.num_tokens, peak)
         _tell(runs.ranks)
     return found
 

@@ -70,15 +70,14 @@ def measure(way: str, shape: str, band: tuple[int, int]) -> tuple[float, float]:
 def milliseconds(
     attend: Attend, length: int, num_heads: int, num_kv_heads: int, head_dim: int
 ) -> float:
-    """Returns the time of forward and backward of one sequence."""
-    q, k, v = (
-        torch.randn(length, n, head_dim, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-        for n in (num_heads, num_kv_heads, num_kv_heads)
-    )
-    gradient = torch.randn_like(q)
+    """Returns the time of forward and backward of one sequence; q, k and v share a tensor."""
+    heads = [num_heads, num_kv_heads, num_kv_heads]
+    qkv = torch.randn(length, sum(heads), head_dim, device="cuda", dtype=torch.bfloat16)
+    gradient = torch.randn_like(qkv[:, :num_heads])
+    qkv.requires_grad_()
     torch.cuda.synchronize()
     started = time.perf_counter()
-    torch.autograd.grad(attend(q, k, v), (q, k, v), gradient)
+    torch.autograd.grad(attend(*qkv.split(heads, dim=1)), qkv, gradient)
     torch.cuda.synchronize()
     return 1e3 * (time.perf_counter() - started)
 

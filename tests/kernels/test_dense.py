@@ -51,6 +51,18 @@ def test_the_library_sees_one_layout_of_the_gradient(layout, monkeypatch):
     assert [strides[1:] for strides in seen] == [(64, 4 * 64, 1)]
 
 
+def test_the_library_sees_rows_that_lie_one_behind_the_other(monkeypatch):
+    seen = []
+
+    def attend(*tensors, **options):
+        seen.extend(tensors)
+        return scaled_dot_product_attention(*tensors, **options)
+
+    monkeypatch.setattr(dense, "scaled_dot_product_attention", attend)
+    dense.attend_dense(*torch.randn(100, 8, 64).split([4, 2, 2], dim=1), scale=0.125)
+    assert [x.transpose(1, 2).is_contiguous() for x in seen] == [True] * 3
+
+
 @pytest.mark.gpu
 def test_lengths_of_one_power_of_two_share_a_plan():
     """Sequences cut from a pack, shorter and longer than the one that made the plan."""

@@ -27,10 +27,9 @@ _PRIORITY = [backend.value for backend in FASTEST_FIRST]
 # cuDNN plans each length that it has not met for 153 ms (one H100, torch 2.11): told so, the
 # library shares plans between lengths of one power of two, which costs 0.4 ms a call. It reads
 # this once, at its first call; who sets it beforehand is heard. docs/decisions/shared-plans.md
+# It warns that it is experimental, and of calls with masks, which have plans of their own as ever.
 os.environ.setdefault("TORCH_CUDNN_SDPA_AVOID_RECOMPILE", "1")
-warnings.filterwarnings(
-    "ignore", message="TORCH_CUDNN_SDPA_AVOID_RECOMPILE=1 is currently experimental"
-)
+warnings.filterwarnings("ignore", message="TORCH_CUDNN_SDPA_AVOID_RECOMPILE=1 ")
 
 
 def prefer_fastest_dense() -> AbstractContextManager[Any]:
@@ -113,6 +112,6 @@ def allowed_keys(ranked: torch.Tensor, num_tokens: int, *, block_size: int) -> t
 
 
 def _heads_first(tensor: torch.Tensor) -> torch.Tensor:
-    # The fused kernel wants a dense head dim; without, the library takes its slow formula.
-    dense = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-    return dense.transpose(0, 1)[None]
+    # Without a dense head dim the library takes its slow formula; only rows that lie one behind
+    # the other, no views of q, k and v in one tensor, share cuDNN's plans.
+    return tensor.contiguous().transpose(0, 1)[None]

@@ -4,9 +4,10 @@
 - ablation-paper-predicted.csv: the paper's DP2 x PP4 and DP4 x PP4, and DP 2 beside them
 
 ``PYTHONPATH=src python docs/results/ablation_predicted.py [TABLE.parquet ...]``: latency tables as
-`sb profile-latency` leaves them, else the analytic, uncalibrated model; some minutes each. Where
-the same machine was measured (`ablation-NxH100`, the same barrier and global batch), its speedup
-stands beside in a column of its own.
+`sb profile-latency` leaves them (or `analytic`, the uncalibrated model), else all tables of
+config/latency; three each on one core. Where the same machine was measured
+(`ablation-NxH100`, the same barrier and global batch), its speedup stands beside, in the rows of
+the 0.5B shape that it was measured with.
 """
 
 import csv
@@ -28,6 +29,7 @@ from sbcore.types import Barrier, LatencyModel
 
 HERE = Path(__file__).parent
 LENGTHS = HERE.parents[1] / "config" / "lengths" / "mooncake-conversation.csv"
+TABLES = HERE.parents[1] / "config" / "latency"
 CONFIG = SimulationConfig(num_steps=50)
 
 Row = dict[str, str | int | float]
@@ -60,10 +62,15 @@ FILES = {"ablation-dp8-predicted.csv": ONE_HOST, "ablation-paper-predicted.csv":
 
 def main() -> None:
     """Writes each file whole or not at all."""
-    sources = sys.argv[1:] or [ANALYTIC]
+    sources = sys.argv[1:] or known_tables()
     for name, machines in FILES.items():
         rows = [row for source in sources for row in rows_of(source, machines)]
         write_rows(HERE / name, rows)
+
+
+def known_tables() -> list[str]:
+    """Returns the latency tables of config/latency."""
+    return [str(path) for path in sorted(TABLES.glob("*.parquet"))]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -93,7 +100,7 @@ def rows_of(source: str, machines: Sequence[Machine]) -> Iterator[Row]:
         results = simulate(setting, list(VARIANTS))
         packed = next(result.speedup for result in results if result.variant == "baseline_packed")
         sys.stderr.write(f"{name}: {machine}\n")
-        measured = measured_speedups(machine)
+        measured = measured_speedups(machine, name)
         for result in results:
             yield {
                 "latency": name,
@@ -113,15 +120,19 @@ def rows_of(source: str, machines: Sequence[Machine]) -> Iterator[Row]:
             }
 
 
-def measured_speedups(machine: Machine) -> dict[str, float]:
-    """Returns each variant's speedup over baseline in all measured rounds, if there are any."""
+def measured_speedups(machine: Machine, latency_name: str) -> dict[str, float]:
+    """Returns each variant's speedup over baseline in all measured rounds, if there are any.
+
+    Of the shape that the table's name holds.
+    """
     file = HERE / f"ablation-{machine.num_ranks}xh100-steps.csv.gz"
     if machine.num_stages > 1 or not file.is_file():
         return {}
     total: dict[str, float] = {}
     for place, steps in read_steps(file).items():
         where = (place.lengths, place.barrier, int(place.global_batch))
-        if where == (LENGTHS.stem, machine.barrier.value, machine.global_batch):
+        asked = (LENGTHS.stem, machine.barrier.value, machine.global_batch)
+        if where == asked and place.shape.lower() in latency_name:
             for step in steps:
                 if step.measured:
                     total[step.variant] = total.get(step.variant, 0.0) + step.step_ms

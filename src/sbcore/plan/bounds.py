@@ -11,6 +11,7 @@ from sbcore.latency.packs import EVEN
 from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.pipeline import FORWARD_SHARE
+from sbcore.plan.room_bound import room_bound
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray, Topology
 
@@ -36,6 +37,7 @@ def lower_bound(workload: Workload) -> float:
     one_rank = [work, max(float(costs[0]), floor) + (fewest - 1) * floor]
     if topology.barrier is Barrier.MICRO:
         one_rank += [_sorted_bound(workload, fewest), _filled_bound(workload)]
+        one_rank.append(room_bound(workload, fewest))
     together = max(float(costs.sum()) + topology.num_ranks * extra, by_tokens)
     shared = together / (1.0 / factors).sum()
     idle = (fewest * floor + extra) * factors.max()

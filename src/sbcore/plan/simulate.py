@@ -7,6 +7,7 @@ N sequences, R ranks, M micro-batches per rank.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -74,8 +75,30 @@ class Replay:
         return float(baseline.step_ms.sum() / self.step_ms.sum())
 
 
-def replay(scene: Scene, method: Method) -> Replay:
-    """Returns the method's steps over the scene's global batches."""
+class Plans:
+    """Plans that methods of one comparison share: each is made once, with the time it took.
+
+    They are those of one scene; only its top_k may change.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[BalancerConfig, int, int, int], tuple[BatchPlan, float]] = {}
+
+    def once(
+        self, scene: Scene, method: Method, step: int, make: Callable[[], tuple[BatchPlan, float]]
+    ) -> tuple[BatchPlan, float]:
+        """Returns the method's plan of a step, made if no method has made it before."""
+        key = (method.balancer, method.max_sequences, scene.top_k, step)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def replay(scene: Scene, method: Method, plans: Plans | None = None) -> Replay:
+    """Returns the method's steps over the scene's global batches; plans known are not made again.
+
+    An online balancer makes its own: they follow from the budgets of earlier steps.
+    """
     topology = replace(scene.topology, max_sequences=method.max_sequences)
     known = _known_budgets(scene, method.balancer)
     fixed = BudgetCost(scene.latency, scene.top_k)
@@ -87,9 +110,9 @@ def replay(scene: Scene, method: Method) -> Replay:
         cost = own
         if known is not None:
             cost = KnownTimesCost.at(scene.latency, lengths, known.expect(lengths))
-        batch, plan_ms = _timed_plan(
-            lengths, topology, cost=cost, seed=seed, config=method.balancer
-        )
+        make = partial(_timed_plan, lengths, topology, cost=cost, seed=seed, config=method.balancer)
+        shared = plans if plans is not None and known is None else Plans()
+        batch, plan_ms = shared.once(scene, method, number, make)
         used: CostModel = fixed
         if method.decide is not None:
             top_k = method.decide(lengths, batch)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sbcore.plan.simulate import Method, Replay, replay
+from sbcore.plan.simulate import Method, Plans, Replay, replay
 from sbcore.simulate.setting import Setting
 from sbcore.simulate.tuning import make_tuning
 from sbcore.simulate.words import BASELINE, VARIANTS
@@ -33,10 +33,11 @@ def simulate(setting: Setting, names: Sequence[str]) -> list[VariantResult]:
         SparseBalanceError: As `Setting.check`.
     """
     setting.check()
-    baseline = replay_variant(setting, BASELINE)[0]
+    plans = Plans()
+    baseline = replay_variant(setting, BASELINE, plans)[0]
     results = []
     for name in names:
-        steps, coverage_delta = replay_variant(setting, name)
+        steps, coverage_delta = replay_variant(setting, name, plans)
         results.append(
             VariantResult(
                 variant=name,
@@ -50,13 +51,15 @@ def simulate(setting: Setting, names: Sequence[str]) -> list[VariantResult]:
     return results
 
 
-def replay_variant(setting: Setting, name: str) -> tuple[Replay, float]:
-    """Returns a variant's steps and its coverage_delta, points."""
+def replay_variant(setting: Setting, name: str, plans: Plans | None = None) -> tuple[Replay, float]:
+    """Returns a variant's steps and its coverage_delta, points; plans are the setting's."""
     variant = VARIANTS[name]
     dense = variant.attention == "dense"
     scene = setting.scene(top_k=setting.num_blocks if dense else setting.config.top_k)
     if variant.tuner.kind == "fixed" and not dense:
-        return replay(scene, Method(variant.balancer, variant.max_sequences, decide=None)), 0.0
+        fixed = Method(variant.balancer, variant.max_sequences, decide=None)
+        return replay(scene, fixed, plans), 0.0
     tuning = make_tuning(setting, variant.tuner, dense=dense)
-    steps = replay(scene, Method(variant.balancer, variant.max_sequences, decide=tuning))
+    tuned = Method(variant.balancer, variant.max_sequences, decide=tuning)
+    steps = replay(scene, tuned, plans)
     return steps, tuning.coverage_delta

@@ -1,9 +1,9 @@
 """Writes ablation-simulated.csv: measured steps beside what the simulator says of the same ones.
 
-``PYTHONPATH=src python docs/results/ablation_simulated.py TABLE.parquet ablation-2xh100 ...`` reads
-each comparison's ``-steps.csv.gz`` from this folder, replays its global batches with the latency
-table, and prints what is written; a minute. Budgets of tuned variants are simulated too, by a law
-of coverage, so only the others are the very steps that were measured.
+``PYTHONPATH=src python docs/results/ablation_simulated.py [ablation-2xh100 ...]`` reads those
+comparisons' ``-steps.csv.gz`` from this folder, else all of them, replays their global batches with
+the latency table of their shape, and prints what is written; a minute. Budgets of tuned variants
+are simulated too, by a law of coverage, so only the others are the very steps that were measured.
 """
 
 import sys
@@ -25,20 +25,30 @@ from sbcore.types import Barrier, FloatArray
 
 HERE = Path(__file__).parent
 OUT = HERE / "ablation-simulated.csv"
+ENDING = "-steps.csv.gz"
 
 
 def main() -> None:
     """Writes all rows, whole or not at all."""
-    if len(sys.argv) < 3:
-        raise SystemExit(__doc__)
-    source, *names = sys.argv[1:]
+    named = [HERE / f"{name}{ENDING}" for name in sys.argv[1:]]
     rows: list[ablation_predicted.Row] = []
-    for name in names:
-        for place, steps in read_steps(HERE / f"{name}-steps.csv.gz").items():
-            rows += compared(source, place, steps)
+    for file in named or sorted(HERE.glob(f"*{ENDING}")):
+        for place, steps in read_steps(file).items():
+            rows += compared(table_of(place), place, steps)
     ablation_predicted.write_rows(OUT, rows)
     for row in rows:
         sys.stdout.write("  ".join(f"{value!s:>12}" for value in list(row.values())[3:]) + "\n")
+
+
+def table_of(place: Place) -> str:
+    """Returns the latency table of a comparison's shape."""
+    shape = place.shape.lower()
+    found = [name for name in ablation_predicted.known_tables() if Path(name).stem.endswith(shape)]
+    if not found:
+        raise SystemExit(
+            f"config/latency: no table of {place.shape}. measure it: sb profile-latency"
+        )
+    return found[0]
 
 
 def compared(

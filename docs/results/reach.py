@@ -1,21 +1,19 @@
-"""Writes reach.csv and the table of reach.md: which imbalance budgets can reach at all.
+"""Writes reach.csv and the tables of reach.md: which imbalance budgets can reach at all.
 
 ``PYTHONPATH=src python docs/results/reach.py [TABLE.parquet ...]``: latency tables, else all of
 config/latency; Mooncake's lengths, barrier `micro`, 48 steps of each number of ranks and global
-batch; 3 minutes a table. `--page` makes the table of reach.md anew from reach.csv.
+batch; 2 minutes a table.
 
 The bound of a step: its longest sequence at the least budgets that p allows must be done by some
 rank, while the others do all the rest at the greatest budgets that p allows.
 """
 
-import csv
-import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import ablation_predicted
 import numpy as np
+import reach_page
 
 from sbcore.config.method import WaterfillTuner
 from sbcore.plan.sampling import drawn_steps
@@ -27,22 +25,18 @@ from sbcore.simulate.words import VARIANTS
 from sbcore.tune.coverage import budget_bounds
 from sbcore.types import Barrier, FloatArray, IntArray
 
-HERE = Path(__file__).parent
-OUT, PAGE = HERE / "reach.csv", HERE / "reach.md"
-NUM_STEPS, WINDOW, AIM = 48, 4, 1.1
+NUM_STEPS, WINDOW = 48, 4
 RANKS_AND_BATCHES = [(ranks, batch) for ranks in (2, 4, 8) for batch in (16, 32, 64, 128)]
-PAIRS = ((0.1, 1), (0.2, 1), (0.1, WINDOW))
+PAIRS = (reach_page.PLAIN, (0.2, 1), (0.1, WINDOW))
 """Bounds p, and global batches that are regrouped together."""
 
 
 def main() -> None:
     """Writes all rows, then the page."""
-    words = sys.argv[1:]
-    if "--page" not in words:
-        sources = words or ablation_predicted.known_tables()
-        rows = [row for source in sources for row in rows_of(source)]
-        ablation_predicted.write_rows(OUT, rows)
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    sources = sys.argv[1:] or ablation_predicted.known_tables()
+    rows = [row for source in sources for row in rows_of(source)]
+    ablation_predicted.write_rows(reach_page.ROWS, rows)
+    reach_page.write()
 
 
 def rows_of(source: str) -> Iterator[ablation_predicted.Row]:
@@ -80,7 +74,7 @@ def row_of(setting: Setting, plans: Plans, *, p: float) -> ablation_predicted.Ro
         "longest_binds": round(float((at_k0 > 1.0).mean()), 3),
         "least_imbalance_at_k0": round(float(at_k0.mean()), 3),
         "least_imbalance": round(float(bounds.mean()), 3),
-        "steps_within_aim": round(float((bounds <= AIM).mean()), 3),
+        "steps_within_aim": round(float((bounds <= reach_page.AIM).mean()), 3),
         "sab_imbalance": round(float(fixed.imbalance.mean()), 3),
         "sab_ms": round(float(fixed.step_ms.mean()), 1),
         "waterfill_imbalance": round(float(tuned.imbalance.mean()), 3),
@@ -126,39 +120,6 @@ def least_imbalance(setting: Setting, least: FloatArray, most: FloatArray) -> fl
     others += max(waiting - 1, 0) * latency.floor_ms
     constant = latency.constant_ms
     return (slowest + constant) / ((slowest + others) / ranks + constant)
-
-
-def filled(page: str) -> str:
-    """Returns the page with its tables made anew from reach.csv."""
-    with OUT.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-
-    def block(match: re.Match[str]) -> str:
-        return f"<!-- generated: reach -->\n{table(rows)}\n<!-- end -->"
-
-    return re.sub(r"<!-- generated: reach -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """Returns all rows as a Markdown table; faster is over `sab` on batches as drawn."""
-    head = ["table", "ranks", "global batch", "p", "look-ahead", "longest binds, % of steps"]
-    head += ["least imbalance at k0", "least within p", "steps that can be within 1.10, %"]
-    head += ["imbalance: `sab`", "`sab_waterfill`", "waiting, %", "faster than `sab`"]
-    head += ["coverage_delta"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        if (float(row["p"]), int(row["look_ahead"])) == PAIRS[0]:
-            sab_ms = float(row["sab_ms"])
-        lines.append(
-            [row["latency"].split(",")[0], row["num_ranks"], row["global_batch"], row["p"]]
-            + [row["look_ahead"], f"{100 * float(row['longest_binds']):.0f}"]
-            + [f"{float(row[key]):.2f}" for key in ("least_imbalance_at_k0", "least_imbalance")]
-            + [f"{100 * float(row['steps_within_aim']):.0f}"]
-            + [f"{float(row[key]):.2f}" for key in ("sab_imbalance", "waterfill_imbalance")]
-            + [row["waterfill_waiting_pct"], f"{sab_ms / float(row['waterfill_ms']):.2f}"]
-            + [f"{float(row['coverage_delta']):+.1f}"]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,31 @@ def test_tables_of_the_page_are_those_of_the_csv_files(results: Path) -> None:
     assert tables.filled(page) == page, "run: python docs/results/tables.py"
 
 
+def test_tables_of_what_is_in_reach_are_those_of_its_csv_file(results: Path) -> None:
+    import reach_page
+
+    page = reach_page.PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- generated: ") == 3
+    assert reach_page.filled(page) == page, "run: python docs/results/reach_page.py"
+
+
+def test_the_least_imbalance_is_that_of_the_longest_cut_and_the_others_raised(
+    results: Path,
+) -> None:
+    import numpy as np
+    import reach
+    from balancers import ANALYTIC, CONFIG, Barrier, Setting, load_latency
+
+    latency, block_size, name = load_latency(ANALYTIC, block_size=256)  # floor 150, constant 0
+    setting = Setting(np.ones(4), latency, name, block_size, 4, 4, Barrier.MICRO, CONFIG)
+    least, most = np.array([600.0, 90, 90, 90]), np.array([900.0, 400, 400, 400])
+    assert reach.least_imbalance(setting, least, most) == pytest.approx(600 / ((3 * 600 + 150) / 4))
+    alone = np.array([600.0, 0, 0, 0])
+    assert reach.least_imbalance(setting, alone, alone) == pytest.approx(600 / (1050 / 4))
+    even = np.full(4, 600.0)
+    assert reach.least_imbalance(setting, even, even) == 1.0
+
+
 def test_sab_is_near_the_best_in_every_committed_situation(results: Path) -> None:
     import tables
 

@@ -1,7 +1,7 @@
 """What tuning costs on a GPU: curve and clamp of a layer, whole micro-batches with and without.
 
 torchrun --standalone --nproc-per-node 1 docs/results/tuning_overhead.py [2048 16384 65536]
-prints two csv tables for Qwen2.5-0.5B on one rank, within 60 s on an H100:
+prints two csv tables for Qwen2.5-0.5B on one rank, in about a minute:
 
 - layer: host time of queueing curve and clamp of a layer, and device time of them alone (replayed
   from a graph, so no launch is in it); beside them the curve as the public function.

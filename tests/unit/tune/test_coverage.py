@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbcore.tune.coverage import CoverageModel, buckets_of, budget_bounds
+from sbcore.tune.coverage import CoverageModel, buckets_of, budget_bounds, coverage_at
 from sbcore.tune.ladder import make_ladder
 
 LADDER = make_ladder(64, 8)
@@ -38,6 +38,23 @@ def test_bounds_keep_p_and_hold_k0(rate, p):
     assert curve[np.searchsorted(LADDER, low)] >= base - p
     smaller = LADDER[low > LADDER]
     assert all(curve[np.searchsorted(LADDER, k)] < base - p for k in smaller)
+
+
+@given(
+    rates=st.lists(st.floats(0.01, 2.0), min_size=2, max_size=8),
+    weights=st.lists(st.integers(1025, 2048), min_size=8, max_size=8),
+    p=st.floats(0.01, 0.5),
+)
+def test_what_averages_allow_keeps_p_in_the_mean_but_not_in_each_sequence(rates, weights, p):
+    """So between clamps (`clamp_every_steps`) p holds for the mean of a bucket, and no more."""
+    lengths = np.array(weights[: len(rates)])  # one bucket, beyond k0
+    curves = np.stack([concave_curve(rate) for rate in rates])[None]
+    model = CoverageModel.empty(LADDER, num_layers=1, block_size=32, ema_decay=0.0)
+    model = model.updated(lengths, curves)
+    bounds = budget_bounds(model.curves, LADDER, top_k=8, p=p)[:, 0, model.buckets(lengths)]
+    base = curves[0, :, np.searchsorted(LADDER, 8)]
+    change = coverage_at(curves, LADDER, bounds[:1])[0] - base
+    assert np.average(change, weights=lengths) >= -p - 1e-9
 
 
 def test_unknown_curves_keep_k0():

@@ -70,12 +70,12 @@ def test_the_manifest_says_what_the_numbers_rest_on(done):
     assert len(manifest["inputs"]["some.csv"]) == 64
 
 
-def test_the_same_command_again_goes_on_where_it_stopped(tiny, torchrun, tmp_path):
+def test_the_same_command_again_goes_on_where_it_stopped(tiny, forked, tmp_path):
     """Rounds that are there stay, settings that have theirs are left out."""
     first = tiny.words(tmp_path, rounds=1)
-    torchrun("-m", "sbcore.ablation", *first)
+    forked("-m", "sbcore.ablation", *first)
     again = tiny.words(tmp_path, rounds=2, barriers="micro step")
-    torchrun("-m", "sbcore.ablation", *again)
+    forked("-m", "sbcore.ablation", *again)
     found = {
         (place.barrier, place.run_id): sorted({(step.round, step.measured) for step in steps})
         for place, steps in read_steps(tmp_path / STEPS).items()
@@ -87,13 +87,13 @@ def test_the_same_command_again_goes_on_where_it_stopped(tiny, torchrun, tmp_pat
         [(0, False), (1, True), (2, True)],
     ]
     before = (tmp_path / STEPS).read_bytes()
-    torchrun("-m", "sbcore.ablation", *again)
+    forked("-m", "sbcore.ablation", *again)
     assert (tmp_path / STEPS).read_bytes() == before
 
 
-def test_the_table_of_another_model_is_refused_in_one_line(tiny, torchrun, tmp_path):
+def test_the_table_of_another_model_is_refused_in_one_line(tiny, forked, tmp_path):
     words = tiny.words(tmp_path / "out", shape="Qwen2.5-0.5B")
-    refused = torchrun("-m", "sbcore.ablation", *words, num_ranks=1, check=False)
+    refused = forked("-m", "sbcore.ablation", *words, num_ranks=1, check=False)
     assert refused.returncode != 0
     lines = [line for line in refused.stderr.splitlines() if "the table of another model" in line]
     assert len(lines) == 1
@@ -101,9 +101,9 @@ def test_the_table_of_another_model_is_refused_in_one_line(tiny, torchrun, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_eight_ranks_plan_and_decide_alike(tiny, torchrun, workers, tmp_path):
+def test_eight_ranks_plan_and_decide_alike(tiny, forked, workers, tmp_path):
     words = tiny.words(tmp_path / "out", barriers="micro", global_batches=16)
-    torchrun(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
+    forked(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
     ranks = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(8)]
     assert all(rank == ranks[0] for rank in ranks)
     moved = ranks[0]["moved"]

@@ -83,8 +83,8 @@ class WaterfillPolicy:
         return {"coverage_balance": np.array(self._balance)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over the balance."""
-        self._balance = float(state["coverage_balance"])
+        """Takes over the balance; checkpoints from before it was kept have none."""
+        self._balance = float(state.get("coverage_balance", 0.0))
 
     def _rungs(self, ladder: IntArray, top_k: int) -> tuple[int, int, int]:
         """Returns the first rung of floor or more, k0's within both, and the last within cap."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BASELINE = "baseline"
 OVERS = (BASELINE, "baseline_packed", "dense")
+ORDER = ("dense", *OVERS[:2], "lbb", "sab", "dst", "lbb_dst", "sab_dst", "sab_waterfill")
 PAPER = {
     "baseline": (1.00, 1.81),
     "lbb": (1.23, None),
@@ -49,7 +50,9 @@ percentile). *predicted* is the latency table's, for the same plans and budgets.
 beside for orientation: neither lengths nor parallelism are the same. Tokens and weights are random,
 so coverage_delta says what routing of an untrained model gives. MFU counts the pairs really
 attended; dense-equivalent counts all causal pairs, a measure of throughput and not of use. Both are
-shares of 989 TFLOP/s (H100 SXM, dense bf16).
+shares of 989 TFLOP/s (H100 SXM, dense bf16). *overhead* is the host's time in planning and tuning,
+most of it beside the GPU's work, or waiting for room in its queue; *gap* is what the GPU waited for
+decisions between two steps.
 """
 
 _HEAD = (
@@ -62,7 +65,8 @@ _HEAD = (
     "imbalance",
     "paper",
     "coverage_delta, points",
-    "overhead, %",
+    "overhead, % (median)",
+    "gap, %",
     "waiting, %",
     "tokens/s",
     "useful MFU, %",
@@ -106,7 +110,12 @@ def read_comparison(path: Path) -> dict[Place, Steps]:
     for number, (place, steps) in enumerate(raw.items()):
         apart = [replace(step, round=step.round + 1_000_000 * number) for step in steps]
         together.setdefault(replace(place, run_id=""), []).extend(apart)
-    return {place: by_variant(steps) for place, steps in together.items()}
+    return {place: in_order(by_variant(steps)) for place, steps in together.items()}
+
+
+def in_order(steps: Steps) -> Steps:
+    """Returns the variants as they build on each other, others behind."""
+    return {name: steps[name] for name in (*ORDER, *steps) if name in steps}
 
 
 def page(found: Mapping[Place, Steps], *, picture: str) -> str:
@@ -146,7 +155,8 @@ def cells(place: Place, name: str, steps: Steps) -> Iterator[str]:
     yield f"{float(row['imbalance']):.2f}"
     yield figure_or_dash(imbalance)
     yield "-" if delta == "" else f"{float(delta):+.1f}"
-    yield f"{float(row['overhead_pct']):.2f}"
+    yield f"{np.median([100 * step.overhead_ms / step.step_ms for step in steps[name]]):.2f}"
+    yield gap(steps[name])
     yield f"{float(row['waiting_pct']):.1f}"
     yield f"{float(row['tokens_per_s']):,.0f}"
     yield from shares_of_peak(place, steps[name])
@@ -163,6 +173,12 @@ def shares_of_peak(place: Place, steps: Sequence[MeasuredStep]) -> Iterator[str]
         sum(step.dense_equivalent_tflop for step in steps),
     ):
         yield "-" if peak is None else f"{100 * done * 1e12 / (peak * num_ranks * seconds):.1f}"
+
+
+def gap(steps: Sequence[MeasuredStep]) -> str:
+    """Returns the median share of a step that the device waited for decisions."""
+    known = [100 * step.gap_ms / step.step_ms for step in steps if step.gap_ms is not None]
+    return f"{np.median(known):.2f}" if known else "-"
 
 
 def ratio(speedup: Speedup | None) -> str:

@@ -2,7 +2,6 @@
 
 import time
 from itertools import pairwise
-from statistics import median
 
 import torch
 import torch.distributed as dist
@@ -31,11 +30,12 @@ class Share:
     def may_begin(self) -> bool:
         """Returns whether there is time for a round, by rank 0's clock.
 
-        It is expected to take as long as the median of those but the first, which warms up.
+        It is expected to take as long as the longest but the first, which warms up: lengths differ
+        from round to round, and a round that is cut off is lost.
         """
         self._asked.append(time.monotonic())
         taken = [after - before for before, after in pairwise(self._asked)]
-        expected = median(taken[1:]) if taken[1:] else 0.0
+        expected = max(taken[1:], default=0.0)
         answer = torch.tensor([self._asked[-1] + expected <= self._end])
         dist.broadcast(answer, src=0, group=self._group)
         return bool(answer)

@@ -28,7 +28,10 @@ class MeasuredStep:
     data_ms: float
     """Of the slowest rank, as the rest."""
     plan_ms: float
+    """Of the host, as tune_ms: most of it passes while the device computes."""
     tune_ms: float
+    gap_ms: float | None
+    """What the device waited for either between two steps; None where it was not measured."""
     optimizer_ms: float
     useful_tflop: float
     """Work of the step, all ranks, by the three counts of `sbcore.train.flops`."""
@@ -39,7 +42,7 @@ class MeasuredStep:
 
     @property
     def overhead_ms(self) -> float:
-        """What the method itself costs."""
+        """What the method itself costs the host."""
         return self.plan_ms + self.tune_ms
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.config.training import TrainConfig
-from sbcore.model.assemble import TrainableModel, _prepare
+from sbcore.model.assemble import TrainableModel, prepare
 from sbcore.model.build import start_model
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def one_layer(
     single.num_hidden_layers = 1
     if getattr(single, "layer_types", None):
         single.layer_types = single.layer_types[:1]
-    return _prepare(start_model(single, model), train)
+    return prepare(start_model(single, model), train)
 
 
 def forward_of(

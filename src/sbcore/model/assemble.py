@@ -53,7 +53,7 @@ def assemble(
     on_gpu = mesh.device_type == "cuda"
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     empty = start_model(architecture, model)
-    made = _prepare(empty, train)
+    made = prepare(empty, train)
     shard_model(
         empty,
         decoder_layers(empty),
@@ -68,8 +68,8 @@ def assemble(
     return made
 
 
-def _prepare(model: "PreTrainedModel", train: TrainConfig) -> TrainableModel:
-    """Chooses how the layers run; all of it before they are sharded."""
+def prepare(model: "PreTrainedModel", train: TrainConfig) -> TrainableModel:
+    """Returns the model with its layers set to run as chosen; all of it before they are sharded."""
     layers = decoder_layers(model)
     if train.compile_layers:
         for layer in layers:

@@ -19,7 +19,7 @@ from sbcore.tune.coverage import CoverageModel, coverage_at
 from sbcore.tune.ledger import LedgerPart
 from sbcore.types import Barrier, FloatArray, IntArray
 
-PARTS = ("data", "plan", "tune", "optimizer", "checkpoint")
+PARTS = ("data", "plan", "tune", "gap", "optimizer", "checkpoint")
 """What a step's time goes to beside computing and waiting, each on its slowest rank."""
 
 SPAN_COLUMNS = (

@@ -30,7 +30,11 @@ class Span:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """A step on this rank, milliseconds; ``parts`` are data, plan, tune, optimizer, checkpoint."""
+    """A step on this rank, milliseconds.
+
+    ``parts`` are data, plan, tune and checkpoint, times of the host; optimizer; and gap, what the
+    device waited for the host's decisions.
+    """
 
     step_ms: float
     parts: dict[str, float]
@@ -58,6 +62,10 @@ class Clock(Protocol):
 
     def update(self) -> AbstractContextManager[None]:
         """Takes the block as the part optimizer."""
+        ...
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """Takes what the device waits for this block as the part gap."""
         ...
 
     def micro_batch(self) -> AbstractContextManager[None]:
@@ -97,6 +105,10 @@ class HostClock:
     def update(self) -> AbstractContextManager[None]:
         """Takes the block as the part optimizer."""
         return self.part("optimizer")
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """Takes the block as the part gap: a processor computes nothing meanwhile."""
+        return self.part("gap")
 
     @contextmanager
     def micro_batch(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ out. Collectives that run beside computation are not stalls.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,12 +38,12 @@ class DeviceClock:
     _parts: dict[str, float] = field(default_factory=dict)
     _stretches: list[_Stretch] = field(default_factory=list)
     _stalls: list[Interval] = field(default_factory=list)
-    _update: Interval | None = None
+    _intervals: dict[str, Interval] = field(default_factory=dict)
     _started: torch.cuda.Event | None = None
 
     def start(self) -> None:
         """Begins a step."""
-        self._parts, self._stretches, self._stalls, self._update = {}, [], [], None
+        self._parts, self._stretches, self._stalls, self._intervals = {}, [], [], {}
         self._started = _mark()
 
     @contextmanager
@@ -53,12 +53,17 @@ class DeviceClock:
         yield
         self._parts[name] = self._parts.get(name, 0.0) + now_ms() - before
 
-    @contextmanager
-    def update(self) -> Iterator[None]:
+    def update(self) -> AbstractContextManager[None]:
         """Takes the block as the part optimizer, on the device."""
-        before = _mark()
-        yield
-        self._update = (before, _mark())
+        return self._interval("optimizer")
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """Takes as the part gap how long the device is through with its work before the block ends.
+
+        A device that is still at work then passes both marks at once; copies of the block's own
+        are counted.
+        """
+        return self._interval("gap")
 
     @contextmanager
     def micro_batch(self) -> Iterator[None]:
@@ -78,8 +83,14 @@ class DeviceClock:
         """Ends the step."""
         assert self._started is not None, "finish without start"
         return PendingDeviceTimes(
-            (self._started, _mark()), dict(self._parts), self._stretches, self._update
+            (self._started, _mark()), dict(self._parts), self._stretches, self._intervals
         )
+
+    @contextmanager
+    def _interval(self, name: str) -> Iterator[None]:
+        before = _mark()
+        yield
+        self._intervals[name] = (before, _mark())
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class PendingDeviceTimes:
     step: Interval
     parts: dict[str, float]
     stretches: list[_Stretch]
-    update: Interval | None
+    intervals: dict[str, Interval]
 
     def read(self) -> StepTimes:
         """Returns the times; waits for the end of this step, not of later ones."""
@@ -103,8 +114,8 @@ class PendingDeviceTimes:
             )
             for stretch in self.stretches
         ]
-        optimizer = {} if self.update is None else {"optimizer": _length(self.update)}
-        return StepTimes(start.elapsed_time(end), self.parts | optimizer, spans)
+        on_device = {name: _length(interval) for name, interval in self.intervals.items()}
+        return StepTimes(start.elapsed_time(end), self.parts | on_device, spans)
 
 
 def time_stalls(model: nn.Module, clock: DeviceClock) -> None:

@@ -16,7 +16,9 @@ from sbcore.config.stages import TrainStage
 from sbcore.data.read import TokenStore
 from sbcore.device import choose_device, device_name
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.made_for import how_trained, refuse_other
 from sbcore.latency.model import TableLatencyModel
+from sbcore.latency.table import profile_files
 from sbcore.plan.read import PlanFile
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.devic
     latency = TableLatencyModel.read(
         arguments.latency, block_size=stage.attention.block_size, device=device_name(device)
     )
+    header = profile_files(arguments.latency)[1]
+    refuse_other(header, read_json(header), how_trained(stage.model, stage.train))
     return Inputs(TokenStore(arguments.data), plan, latency)
 
 

@@ -74,9 +74,11 @@ class Trainer:
         self.clock.start()
         ready = self._ready if self._ready and self._ready.step == step else self._prepare(step)
         loss, norm = self._launch(ready)
-        before = self._collect()
         following = step + 1
-        self._ready = self._prepare(following) if following < self.inputs.plan.num_steps else None
+        with self.clock.deciding():
+            before = self._collect()
+            more = following < self.inputs.plan.num_steps
+            self._ready = self._prepare(following) if more else None
         self._pending = ready, self._report(ready, loss, norm)
         return before
 

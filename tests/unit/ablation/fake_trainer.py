@@ -17,6 +17,7 @@ def make_row(step, *, step_ms, **others):
         "data_ms": 1.0,
         "plan_ms": 0.5,
         "tune_ms": 1.5,
+        "gap_ms": 0.1,
         "optimizer_ms": 2.0,
         "useful_tflop": 0.2,
         "dense_equivalent_tflop": 0.4,

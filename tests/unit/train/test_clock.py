@@ -1,5 +1,8 @@
 import time
 
+import pytest
+import torch
+
 from sbcore.train.clock import HostClock
 
 
@@ -33,3 +36,30 @@ def test_times_of_a_step_stay_when_the_next_begins():
     clock.start()
     assert len(first.read().spans) == 1
     assert clock.finish().read().spans == []
+
+
+def test_on_a_processor_all_deciding_is_a_gap():
+    clock = HostClock()
+    clock.start()
+    with clock.deciding(), clock.part("tune"):
+        time.sleep(0.01)
+    parts = clock.finish().read().parts
+    assert parts["gap"] >= parts["tune"] >= 9
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("work", "hidden"), [(0, False), (200, True)])
+def test_a_gpu_at_work_hides_what_the_host_decides(work, hidden):
+    from sbcore.train.device_clock import DeviceClock
+
+    clock = DeviceClock()
+    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    out = matrix @ matrix
+    torch.cuda.synchronize()
+    clock.start()
+    for _ in range(work):  # 1.4 ms each on an H100
+        torch.mm(matrix, matrix, out=out)
+    with clock.deciding():
+        time.sleep(0.02)
+    gap = clock.finish().read().parts["gap"]
+    assert gap < 2 if hidden else gap >= 19

@@ -46,7 +46,7 @@ class SimulatedTuning:
                 batch=batch,
                 barrier=setting.barrier,
                 latency=setting.latency,
-                coverage=self._known,
+                coverage=self._known.beyond(setting.config.top_k),
                 top_k=setting.config.top_k,
                 step=self._step,
                 num_stages=setting.num_stages,

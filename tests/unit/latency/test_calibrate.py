@@ -56,19 +56,44 @@ def test_micro_batches_that_are_not_recomputed_have_a_share_of_their_own() -> No
     assert (found.scale, found.other_share) == pytest.approx((1.0, 0.75))
 
 
-def test_memory_is_a_line_in_each_setting_and_never_below_what_was_measured() -> None:
-    def weighed(tokens: int, gib: float, *, recompute: bool) -> MeasuredPoint:
-        return whole(tokens, 1, 1.0, part="memory", recompute=recompute, peak_gib=gib)
+def weighed(
+    tokens: int, gib: float, *, recompute: bool = False, part: str = "memory"
+) -> MeasuredPoint:
+    return whole(tokens, 1, 1.0, part=part, recompute=recompute, peak_gib=gib)
 
-    kept = [weighed(n, 1.0 + 1e-3 * n + (0.1 if n == 2048 else 0.0), recompute=False) for n in
-            (1024, 2048, 4096)]  # fmt: skip
-    again = [weighed(n, 0.5 + 1e-4 * n, recompute=True) for n in (1024, 8192)]
-    memory = fit_memory([*kept, *again], recompute_above=4096)
+
+AGAIN = [weighed(n, 0.5 + 1e-4 * n, recompute=True) for n in (1024, 8192)]
+
+
+def test_memory_grows_between_its_sizes_and_beyond_and_is_never_below_what_was_measured() -> None:
+    kept = [weighed(n, 1.0 + 1e-3 * n + (0.1 if n == 2048 else 0.0)) for n in (1024, 2048, 4096)]
+    memory = fit_memory([*kept, *AGAIN], recompute_above=4096)
     assert memory is not None
     assert all(memory.gib(p.length) >= (p.peak_gib or 0.0) - 1e-9 for p in kept)
     assert memory.gib(8192) == pytest.approx(0.5 + 1e-4 * 8192)
+    assert memory.gib(16384) == pytest.approx(0.5 + 1e-4 * 16384)
     assert memory.gib(4096) > memory.gib(4097)
     assert fit_memory(kept, recompute_above=None) is None  # one setting alone is half the truth
+
+
+def test_sums_that_peak_in_turn_are_followed_and_what_gathers_weights_is_left_out() -> None:
+    """Few tokens: gradients beside part of the activations; many: all activations."""
+    kept = [weighed(n, max(6.0 + 1.6e-3 * n, 1.0 + 2.4e-3 * n)) for n in (1024, 2048, 8192, 16384)]
+    first = weighed(256, 16.0, part="floor")
+    memory = fit_memory([first, *kept, *AGAIN], recompute_above=None)
+    assert memory is not None
+    assert memory.kept.gib_per_token == pytest.approx(2.4e-3)
+    assert [memory.gib(p.length) for p in kept] == pytest.approx([p.peak_gib for p in kept])
+    assert memory.gib(32768) == pytest.approx(1.0 + 2.4e-3 * 32768)
+    assert memory.gib(4096) >= max(6.0 + 1.6e-3 * 4096, 1.0 + 2.4e-3 * 4096)
+
+
+def test_packs_of_nearly_one_size_tell_nothing_of_growth() -> None:
+    kept = [weighed(1024, 1.0), weighed(65466, 27.4), weighed(65536, 28.3)]
+    memory = fit_memory([*kept, *AGAIN], recompute_above=None)
+    assert memory is not None
+    assert memory.kept.gib_per_token == pytest.approx(27.3 / (65466 - 1024))
+    assert memory.gib(65466) == memory.gib(65536) - 70 * memory.kept.gib_per_token == 28.3
 
 
 def test_speed_factors_follow_a_slow_rank_in_steps_of_a_32nd() -> None:

@@ -10,7 +10,7 @@ from sbcore.config.compute import TopologyConfig
 from sbcore.config.schema import Config
 from sbcore.config.stages import plan_stage
 from sbcore.errors import SparseBalanceError
-from sbcore.latency.memory import Memory, MemoryLine
+from sbcore.latency.memory import Memory, MemoryCurve
 from sbcore.latency.model import TableLatencyModel
 from sbcore.plan import bench
 from sbcore.plan.index import Samples
@@ -56,8 +56,8 @@ def test_recomputation_does_not_hide_what_does_not_fit_below_it() -> None:
 def test_the_cap_of_a_measured_table_is_the_topology_s(tmp_path: Path) -> None:
     bench._write_profile(tmp_path / "profile")
     latency = TableLatencyModel.read(tmp_path / "profile", block_size=256)
-    line = MemoryLine(1.0, 0.001)
-    measured = replace(latency, memory=Memory(line, line, recompute_above=None))
+    curve = MemoryCurve((1000, 2000), (2.0, 3.0))
+    measured = replace(latency, memory=Memory(curve, curve, recompute_above=None))
     config = Config(topology=TopologyConfig(max_tokens=65_536, max_memory_gib=21.0))
     stage = plan_stage(config, "baseline")
     assert make_topology(stage, samples(100, 19_000), measured).max_tokens == 20_000

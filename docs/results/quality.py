@@ -5,8 +5,8 @@
 
 ``prepare`` makes data, tokenizer and tasks on a CPU (some minutes, 31 MiB);
 `quality_train.py` trains and evaluates on a GPU; ``read`` writes one row per variant, task and
-length: the mean over seeds, its least and largest, and the paired difference to the baseline over
-the examples of all seeds (95 %, bootstrap).
+length: the mean over seeds, its least and largest, and the paired difference to the baseline (95 %,
+bootstrap over examples, each with its mean over seeds).
 """
 
 import csv
@@ -98,25 +98,19 @@ def chances(out: Path) -> Mapping[str, float]:
 def table_rows(
     variant: str, scores: Scores, baseline: Scores, chance: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Yields a row per task and length, per task over all lengths, and one over everything."""
-    tasks = list(dict.fromkeys(task for task, _ in scores))
-    for task in tasks:
-        cells = [cell for cell in scores if cell[0] == task]
-        for cell in sorted(cells, key=lambda cell: int(cell[1])):
-            row = compared(scores, baseline, [cell])
-            yield (
-                {"variant": variant, "task": task, "length": cell[1]}
-                | row
-                | {"chance": chance.get(task)}
-            )
-        row = compared(scores, baseline, cells)
-        yield (
-            {"variant": variant, "task": task, "length": EVERYTHING}
-            | row
-            | {"chance": chance.get(task)}
-        )
-    row = compared(scores, baseline, list(scores))
-    yield {"variant": variant, "task": EVERYTHING, "length": EVERYTHING} | row | {"chance": None}
+    """Yields a row per task and length, per task, per length, and one over everything."""
+    tasks = dict.fromkeys(task for task, _ in scores)
+    lengths = sorted({length for _, length in scores}, key=int)
+    places = [(task, length) for task in (*tasks, EVERYTHING) for length in (*lengths, EVERYTHING)]
+    for task, length in places:
+        cells = [
+            cell
+            for cell in scores
+            if task in (cell[0], EVERYTHING) and length in (cell[1], EVERYTHING)
+        ]
+        if cells:
+            place = {"variant": variant, "task": task, "length": length}
+            yield place | compared(scores, baseline, cells) | {"chance": chance.get(task)}
 
 
 if __name__ == "__main__":

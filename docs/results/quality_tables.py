@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from quality_recipe import VARIANTS
+from quality_summary import TUNED, summary_lines
 from smollm2_recipe import BEFORE
 
 HERE = Path(__file__).parent
@@ -61,10 +62,35 @@ def small_model_scores() -> str:
     return score_table(rows, VARIANTS, lambda row: row["task"])
 
 
+def small_model_lengths() -> str:
+    """Returns the means over tasks at each length."""
+    rows = [row for row in _read("quality-30m.csv") if row["task"] == EVERYTHING]
+    return score_table(rows, VARIANTS, lambda row: row["length"])
+
+
+def small_model_seeds() -> str:
+    """Returns the least and the largest difference of a seed's training, by task."""
+    rows = [row for row in _read("quality-30m.csv") if row["length"] == EVERYTHING]
+    named = {(row["task"], row["variant"]): row for row in rows}
+    body = [
+        [task, *(_range(named[task, name]) for name in TUNED)]
+        for task in dict.fromkeys(row["task"] for row in rows)
+    ]
+    return _markdown([["task", *TUNED], *body])
+
+
+def summary() -> str:
+    """Returns the tuned variants against the baseline on every family."""
+    return _markdown(summary_lines(_read("smollm2.csv"), _read("quality-30m.csv")))
+
+
 TABLES = {
+    "summary": summary,
     "smollm2 scores": smollm2_scores,
     "smollm2 runs": smollm2_runs,
     "30m scores": small_model_scores,
+    "30m lengths": small_model_lengths,
+    "30m seeds": small_model_seeds,
 }
 
 
@@ -93,6 +119,10 @@ def _cell(row: Row, name: str) -> str:
     difference, low, high = (float(row[key]) for key in ("difference", "low", "high"))
     text = f"{score} ({difference:+.1f}, {low:+.1f} to {high:+.1f})"
     return f"**{text}**" if row["distinguishable"] == "True" else text
+
+
+def _range(row: Row) -> str:
+    return f"{float(row['difference_min']):+.1f} to {float(row['difference_max']):+.1f}"
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -1,10 +1,12 @@
 """The table of the quality evidence: cells, seeds, and differences to the baseline."""
 
 import csv
+import importlib
 import importlib.util
 import json
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -40,15 +42,55 @@ def test_rows(quality, results):
     quality.write_table(results, results / "table.csv")
     with (results / "table.csv").open() as file:
         rows = {(r["variant"], r["task"], r["length"]): r for r in csv.DictReader(file)}
-    assert len(rows) == 4 * (2 + 1 + 1)
+    assert len(rows) == 4 * (2 + 1) * 2  # two lengths and both; one task and all
     short = rows["sab_dst", "recall", "1024"]
     assert (short["score"], short["score_min"], short["score_max"]) == ("74.75", "74.5", "75.0")
     assert (short["difference"], short["distinguishable"]) == ("0.0", "False")
     long = rows["sab_dst", "recall", "8192"]
     assert (long["difference"], long["low"], long["high"]) == ("-10.0", "-10.0", "-10.0")
-    assert (long["distinguishable"], long["num_examples"], long["num_seeds"]) == ("True", "4", "2")
+    assert (long["distinguishable"], long["num_examples"], long["num_seeds"]) == ("True", "2", "2")
+    assert (long["difference_min"], long["difference_max"]) == ("-10.0", "-10.0")
     assert rows["sab_dst", "all", "all"]["difference"] == "-5.0"
     assert rows["sab_waterfill", "all", "all"]["difference"] == "0.0"
+    assert rows["sab_waterfill", "all", "all"]["p_value"] == "1.0"
+    assert rows["sab_dst", "all", "8192"]["difference"] == "-10.0"
+
+
+def test_seeds_that_disagree(quality):
+    import quality_rows
+
+    cell = ("recall", "1024")
+    ours = {cell: {0: [10.0, 10.0], 1: [0.0, 0.0]}}
+    theirs = {cell: {0: [0.0, 0.0], 1: [10.0, 10.0]}}
+    row = quality_rows.compared(ours, theirs, [cell])
+    assert (row["difference"], row["difference_min"], row["difference_max"]) == (0.0, -10.0, 10.0)
+    assert (row["low"], row["high"], row["num_examples"]) == (0.0, 0.0, 2)
+
+
+def test_chance_of_signs(quality):
+    from quality_rows import sign_flip_p
+
+    assert sign_flip_p([np.zeros(3)]) == 1.0
+    assert sign_flip_p([np.full(2, 5.0)]) == pytest.approx(0.5, abs=0.02)  # two of four ways
+    assert sign_flip_p([np.full(2, 5.0), np.full(3, 5.0)]) == pytest.approx(1 / 16, abs=0.01)
+    assert sign_flip_p([np.full(40, -5.0)]) == pytest.approx(1e-4, abs=1e-5)  # none of the draws
+
+
+def test_holm(quality):
+    from quality_summary import holm
+
+    keys = [("30M", name, "sab_dst") for name in "abc"]
+    corrected = holm(dict(zip(keys, (0.04, 0.01, 0.03), strict=True)))
+    assert [corrected[key] for key in keys] == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_picture(quality, results, monkeypatch):
+    quality.write_table(results, results / "quality-30m.csv")
+    plot = importlib.import_module("quality_plot")
+    monkeypatch.setattr(plot, "HERE", results)
+    monkeypatch.setattr(plot, "_PANELS", (1, 2))
+    plot.main()
+    assert (results / "quality-30m.png").stat().st_size > 10_000
 
 
 def test_seeds_that_only_one_has_are_left_out(quality, results):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 SCRIPTS = (
-    *("quality_recipe", "quality_rows", "quality_tables"),
+    *("quality_recipe", "quality_rows", "quality_summary", "quality_tables"),
     *("smollm2_recipe", "smollm2_data", "smollm2"),
 )
 
@@ -52,7 +52,7 @@ def test_tables(scripts, results):
         rows = {(r["variant"], r["family"], r["task"]): r for r in csv.DictReader(file)}
     lost = rows["sab_dst", "multi_doc_qa", "all"]
     assert (lost["difference"], lost["distinguishable"]) == ("-10.0", "True")
-    assert (lost["num_seeds"], lost["num_examples"]) == ("2", "4")
+    assert (lost["num_seeds"], lost["num_examples"]) == ("2", "2")
     assert rows["sab_dst", "longbench", "all"]["difference"] == "-5.0"  # of hotpotqa and lcc
     assert rows["sab_dst", "chinese", "all"]["difference"] == "0.0"
     assert rows["sab_dst", "made", "all"]["score"] == "55.0"
@@ -100,6 +100,25 @@ def test_packed_heads_rotate_pairs(repository, monkeypatch):
     assert weights.library_name("output_norm.weight") == "model.norm.weight"
 
 
+def test_summary(scripts, results):
+    scripts["smollm2"].write_tables(results, results / "smollm2.csv")
+    with (results / "smollm2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    small = [
+        {"task": "recall", "length": "all", "variant": name, "num_examples": "240"}
+        | {"score": "60", "difference": "-2", "low": "-3", "high": "-1"}
+        | {"distinguishable": str(name != "baseline"), "p_value": "0.0002"}
+        for name in scripts["quality_recipe"].VARIANTS
+    ]
+    head, *lines = scripts["quality_summary"].summary_lines(rows, small)
+    families = ["multi_doc_qa", "chinese", "code", "niah", "ruler"]
+    assert [line[1] for line in lines] == [*families, "recall"]
+    assert {len(line) for line in lines} == {len(head)}
+    assert lines[0][4].startswith("**30.0: -10.0 (-10.0 to -10.0)**, p 0.5")
+    assert lines[1][4] == "5.0: +0.0 (+0.0 to +0.0)"
+    assert lines[-1][5] == "**60.0: -2.0 (-3.0 to -1.0)**, p 0.0002, Holm 0.002"
+
+
 def test_page(scripts, results, monkeypatch):
     tables = scripts["quality_tables"]
     monkeypatch.setattr(tables, "HERE", results)
@@ -113,7 +132,7 @@ def test_page(scripts, results, monkeypatch):
     tables.main()
     page = (results / "quality.md").read_text()
     assert "old" not in page
-    assert page.index("A\n") < page.index("| ruler_vt_4096 | 2 | 60.0") < page.index("\nB\n")
+    assert page.index("A\n") < page.index("| ruler_vt_4096 | 1 | 60.0") < page.index("\nB\n")
     assert "| **30.0 (-10.0, -10.0 to -10.0)** |" in page
     assert "| sab_dst | 1 | 2.0 | 2.0 |" in page
     tables.main()

@@ -23,7 +23,7 @@ from flex_peer import flex_call
 from gather_peer import gather_call
 from inputs import draw_inputs
 from peers import DENSE, dense_call, flash_moba_call
-from settings import PACKED_LENGTHS, SETTINGS, Setting
+from settings import PACKED_LENGTHS, SETTINGS, Setting, selected_tflop
 from timing import Timing, time_call
 
 from sbkernels import coverage_curve, moba_attention, select_blocks
@@ -217,9 +217,18 @@ def main(target: Path, names: list[str], *, only: list[str]) -> None:
                     }
                     writer = writer or _start(file, row)
                     writer.writerow(row)
-                    print(f"  {part:17} {implementation:21} {timing.p50_ms:9.2f} ms", flush=True)
+                    print(_line(described, part, implementation, timing), flush=True)
                 file.flush()
                 torch.cuda.empty_cache()
+
+
+def _line(setting: Setting, part: str, implementation: str, timing: Timing) -> str:
+    """Returns what is printed: TFLOP/s are those of the chosen pairs, also where all are done."""
+    line = f"  {part:17} {implementation:21} {timing.p50_ms:9.2f} ms {timing.peak_gib:7.3f} GiB"
+    if not part.startswith("forward") or setting.batch > 1:
+        return line
+    tflop = selected_tflop(setting, backward=part == "forward_backward")
+    return f"{line} {1e3 * tflop / timing.p50_ms:6.0f} TFLOP/s"
 
 
 def _start(file: object, row: dict[str, object]) -> "csv.DictWriter[str]":

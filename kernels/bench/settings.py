@@ -45,3 +45,16 @@ SETTINGS = {
     "128k": _paper(131072),
     "256k": _paper(262144),
 }
+
+
+def selected_tflop(setting: Setting, *, backward: bool) -> float:
+    """Returns the products that the chosen pairs need, 10^12 operations; of whole blocks.
+
+    Two products of D forward and five more backward, which computes the scores again; no row does
+    more than the causal half of its own block.
+    """
+    size, num_blocks = setting.block_size, setting.length // setting.block_size
+    past = sum(min(setting.top_k - 1, own) for own in range(num_blocks))
+    pairs = num_blocks * size * (size + 1) // 2 + past * size * size
+    num_products = 7 if backward else 2
+    return 2e-12 * num_products * setting.head_dim * setting.num_heads * pairs

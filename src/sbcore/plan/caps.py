@@ -32,6 +32,19 @@ class OpenMicroBatches:
             len(members) >= self.max_sequences or self.tokens[micro_batch] >= self.max_tokens
         )
 
+    def try_add(self, micro_batch: int, sequence: int) -> bool:
+        """Puts the sequence into the micro-batch if it fits; returns whether it did.
+
+        One call for two: planning large jobs is little else.
+        """
+        members, tokens = self.members[micro_batch], self.tokens[micro_batch]
+        tokens += self.lengths[sequence]
+        if members and (tokens > self.max_tokens or len(members) >= self.max_sequences):
+            return False
+        members.append(sequence)
+        self.tokens[micro_batch] = tokens
+        return True
+
     def add(self, micro_batch: int, sequence: int) -> None:
         """Puts the sequence into the micro-batch."""
         self.members[micro_batch].append(sequence)

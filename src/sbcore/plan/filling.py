@@ -20,6 +20,9 @@ class Groups:
         self.opened = OpenMicroBatches(num, workload.lengths, workload.topology)
         self._costs, self._per_group = workload.costs, per_group
         self._sums = [0.0] * num
+        single = per_group == 1  # most of the work of large jobs
+        self._join = self.opened.try_add if single else self._join_emptiest
+        self._is_full = self.opened.is_full if single else self._all_full
         self._heaps: dict[float, list[tuple[float, int]]] = {}
         for group, factor in enumerate(factors):
             self._heaps.setdefault(factor, []).append((0.0, group))
@@ -49,37 +52,30 @@ class Groups:
         # When the emptiest group would pass the level, the others would too.
         while not placed and heap and len(passed) < _MAX_TRIES and heap[0][0] + cost <= level:
             load, group = heap[0]
-            chosen = self._emptiest_fitting(group, sequence)
-            if chosen is None:
-                passed.append(heappop(heap))
-                continue
-            self.opened.add(chosen, sequence)
-            self._sums[chosen] += cost
-            placed = True
-            if self._is_full(group):
+            placed = self._join(group, sequence)
+            if placed and not self._is_full(group):
+                heapreplace(heap, (load + cost, group))
+            elif placed:
                 heappop(heap)
             else:
-                heapreplace(heap, (load + cost, group))
+                passed.append(heappop(heap))
         for entry in passed:
             heappush(heap, entry)
         return placed
 
-    def _emptiest_fitting(self, group: int, sequence: int) -> int | None:
-        """Returns the group's micro-batch that the sequence should join, None if it fits nowhere.
+    def _join_emptiest(self, group: int, sequence: int) -> bool:
+        """Puts the sequence into the emptiest of the group's micro-batches that it fits into."""
+        for b in sorted(self._members_of(group), key=self._sums.__getitem__):
+            if self.opened.try_add(b, sequence):
+                self._sums[b] += self._costs[sequence]
+                return True
+        return False
 
-        Groups of one are most of the work of large jobs.
-        """
-        fits, num = self.opened.fits, self._per_group
-        if num == 1:
-            return group if fits(group, sequence) else None
-        fitting = [b for b in range(group * num, (group + 1) * num) if fits(b, sequence)]
-        return min(fitting, key=self._sums.__getitem__) if fitting else None
+    def _all_full(self, group: int) -> bool:
+        return all(map(self.opened.is_full, self._members_of(group)))
 
-    def _is_full(self, group: int) -> bool:
-        is_full, num = self.opened.is_full, self._per_group
-        if num == 1:
-            return is_full(group)
-        return all(map(is_full, range(group * num, (group + 1) * num)))
+    def _members_of(self, group: int) -> range:
+        return range(group * self._per_group, (group + 1) * self._per_group)
 
 
 def fill_emptiest(

@@ -99,7 +99,7 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
     topology, loads = workload.topology, [workload.work(pack) for pack in members]
     num_ranks = topology.num_ranks
     if topology.barrier is Barrier.MICRO:
-        order = sorted(range(len(members)), key=lambda b: (-loads[b], b))
+        order = sorted(range(len(members)), key=loads.__getitem__, reverse=True)
         fastest_first = sorted(range(num_ranks), key=topology.factors.__getitem__)
         dealt = {rank: order[at::num_ranks] for at, rank in enumerate(fastest_first)}
         ranks = [dealt[rank] for rank in range(num_ranks)]

@@ -78,10 +78,10 @@ def least_workload(lengths: IntArray, topology: Topology, cost: CostModel) -> Wo
 
 def longest_first(workload: Workload) -> list[int]:
     """Returns the sequences by falling cost, then length; equal ones by their index."""
-    costs, lengths = workload.costs, workload.lengths
-    return sorted(range(len(costs)), key=lambda i: (-costs[i], -lengths[i], i))
+    by_length = sorted(range(len(workload.costs)), key=workload.lengths.__getitem__, reverse=True)
+    return sorted(by_length, key=workload.costs.__getitem__, reverse=True)
 
 
 def summed(costs: list[float], members: Iterable[int]) -> float:
     """Returns the summed costs of these sequences."""
-    return sum(costs[i] for i in members)
+    return sum(map(costs.__getitem__, members))

@@ -6,10 +6,9 @@
 ``prepare`` makes data, tokenizer and tasks on a CPU (some minutes, 31 MiB);
 `quality_train.py` trains and evaluates on a GPU; ``read`` writes one row per variant, task and
 length: the mean over seeds, its least and largest, and the paired difference to the baseline (95 %,
-bootstrap over examples, each with its mean over seeds).
+bootstrap over examples, each with its mean over seeds); beside it losses and times of runs.
 """
 
-import csv
 import gzip
 import json
 import sys
@@ -19,9 +18,10 @@ from typing import Any
 
 from quality_recipe import VARIANTS, Recipe, small
 from quality_rows import ROW_COLUMNS, Scores, compared
+from quality_runs import write_rows, write_runs
 from rich.progress import Progress
 
-from sbcore.artifacts import read_json, replace_when_done
+from sbcore.artifacts import read_json
 from sbcore.config.stages import DemoStage, PrepareStage
 from sbcore.data.prepare import prepare as prepare_data
 from sbcore.demo.dataset import make_demo
@@ -29,6 +29,8 @@ from sbcore.demo.dataset import make_demo
 BASELINE = "baseline"
 COLUMNS = ("variant", "task", "length", *ROW_COLUMNS, "chance")
 EVERYTHING = "all"
+GROUPS = {"retrieval": ("recall", "multi_value", "needle")}
+"""Means over some tasks, beside that over all."""
 
 
 def main() -> None:
@@ -66,13 +68,15 @@ def prepare(recipe: Recipe, folder: Path) -> None:
 
 
 def write_table(out: Path, table: Path) -> None:
-    """Writes the csv, whole or not at all."""
+    """Writes the scores, and beside them ``-runs.csv``; each whole or not at all."""
     found = {name: read_scores(out, name) for name in VARIANTS}
-    with replace_when_done(table) as part, part.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        rows.writeheader()
-        for name in VARIANTS:
-            rows.writerows(table_rows(name, found[name], found[BASELINE], chances(out)))
+    rows = [
+        row
+        for name in VARIANTS
+        for row in table_rows(name, found[name], found[BASELINE], chances(out))
+    ]
+    write_rows(table, COLUMNS, rows)
+    write_runs(out, table)
 
 
 def read_scores(out: Path, variant: str) -> Scores:
@@ -98,19 +102,17 @@ def chances(out: Path) -> Mapping[str, float]:
 def table_rows(
     variant: str, scores: Scores, baseline: Scores, chance: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Yields a row per task and length, per task, per length, and one over everything."""
-    tasks = dict.fromkeys(task for task, _ in scores)
+    """Yields a row per task, group of tasks and everything, at each length and over all."""
+    groups = {task: (task,) for task, _ in scores} | GROUPS
+    groups[EVERYTHING] = tuple({task for task, _ in scores})
     lengths = sorted({length for _, length in scores}, key=int)
-    places = [(task, length) for task in (*tasks, EVERYTHING) for length in (*lengths, EVERYTHING)]
-    for task, length in places:
-        cells = [
-            cell
-            for cell in scores
-            if task in (cell[0], EVERYTHING) and length in (cell[1], EVERYTHING)
-        ]
-        if cells:
-            place = {"variant": variant, "task": task, "length": length}
-            yield place | compared(scores, baseline, cells) | {"chance": chance.get(task)}
+    for name, tasks in groups.items():
+        for length in (*lengths, EVERYTHING):
+            cells = [
+                cell for cell in scores if cell[0] in tasks and length in (cell[1], EVERYTHING)
+            ]
+            place = {"variant": variant, "task": name, "length": length}
+            yield place | compared(scores, baseline, cells) | {"chance": chance.get(name)}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from quality import EVERYTHING, GROUPS
 from quality_recipe import VARIANTS
 
 HERE = Path(__file__).parent
-EVERYTHING = "all"
 _COLORS = dict(zip(VARIANTS, ("#555555", "#0072b2", "#d55e00", "#009e73"), strict=True))
 _PANELS = (2, 3)
 _APART = 1.04  # variants stand side by side, so that bars do not hide each other
@@ -25,7 +25,7 @@ Row = dict[str, str]
 def main() -> None:
     """Writes the picture beside the csv file."""
     with (HERE / "quality-30m.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["length"] != EVERYTHING]
+        rows = [row for row in csv.DictReader(file) if _is_shown(row)]
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     panels: Sequence[Axes] = figure.subplots(*_PANELS, sharex=True, sharey=True).flat
@@ -36,6 +36,10 @@ def main() -> None:
     figure.supylabel("score")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(HERE / "quality-30m.png", dpi=110)
+
+
+def _is_shown(row: Row) -> bool:
+    return row["length"] != EVERYTHING and row["task"] not in GROUPS
 
 
 def draw_task(axes: Axes, rows: Sequence[Row]) -> None:

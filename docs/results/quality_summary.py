@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 TUNED = ("sab_dst", "sab_waterfill")
 EVERYTHING = "all"
-_SUMS = ("longbench", "made")
+SUMS = ("longbench", "made", "retrieval", EVERYTHING)
 """Means over several families, which are not families themselves."""
 
 Row = dict[str, str]
@@ -21,12 +21,12 @@ def summary_lines(smollm2: Sequence[Row], small_model: Sequence[Row]) -> list[li
     families = {
         ("SmolLM2", row["family"], row["variant"]): row
         for row in smollm2
-        if row["task"] == EVERYTHING and row["family"] not in _SUMS
+        if row["task"] == EVERYTHING and row["family"] not in SUMS
     }
     families |= {
         ("30M", row["task"], row["variant"]): row
         for row in small_model
-        if row["length"] == EVERYTHING and row["task"] != EVERYTHING
+        if row["length"] == EVERYTHING and row["task"] not in SUMS
     }
     tuned = {key: float(row["p_value"]) for key, row in families.items() if key[2] in TUNED}
     corrected = holm(tuned)

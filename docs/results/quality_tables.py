@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 PAGE = HERE / "quality.md"
 BASELINE, EVERYTHING = "baseline", "all"
 _END = "<!-- end -->"
-_RUNS = ("variant", "seed", "loss_first", "loss_final", "coverage_delta", "longbench_s", "made_s")
+_RUN = ("variant", "seed", "loss_first", "loss_final", "loss_mean", "coverage_delta")
 
 Row = dict[str, str]
 
@@ -52,8 +52,12 @@ def smollm2_scores() -> str:
 
 def smollm2_runs() -> str:
     """Returns losses and seconds of the trainings and evaluations."""
-    runs = _read("smollm2-runs.csv")
-    return _markdown([_RUNS, *([run[column] for column in _RUNS] for run in runs)])
+    return _runs("smollm2-runs.csv", (*_RUN, "longbench_s", "made_s"))
+
+
+def small_model_runs() -> str:
+    """Returns losses and coverage_delta of the trainings from scratch."""
+    return _runs("quality-30m-runs.csv", (*_RUN, "coverage_delta_min", "coverage_delta_max"))
 
 
 def small_model_scores() -> str:
@@ -63,18 +67,23 @@ def small_model_scores() -> str:
 
 
 def small_model_lengths() -> str:
-    """Returns the means over tasks at each length."""
-    rows = [row for row in _read("quality-30m.csv") if row["task"] == EVERYTHING]
-    return score_table(rows, VARIANTS, lambda row: row["length"])
+    """Returns the means over all tasks, and over those of retrieval, at each length."""
+    rows = [row for row in _read("quality-30m.csv") if row["task"] in ("retrieval", EVERYTHING)]
+    return score_table(rows, VARIANTS, lambda row: f"{row['task']}, {row['length']}")
 
 
 def small_model_seeds() -> str:
     """Returns the least and the largest difference of a seed's training, by task."""
-    rows = [row for row in _read("quality-30m.csv") if row["length"] == EVERYTHING]
-    named = {(row["task"], row["variant"]): row for row in rows}
+    rows = [
+        row
+        for row in _read("quality-30m.csv")
+        if row["length"] == EVERYTHING or row["task"] in ("retrieval", EVERYTHING)
+    ]
+    named = {(row["task"], row["length"], row["variant"]): row for row in rows}
     body = [
-        [task, *(_range(named[task, name]) for name in TUNED)]
-        for task in dict.fromkeys(row["task"] for row in rows)
+        [f"{task}, {length}", *(_range(named[task, length, name]) for name in TUNED)]
+        for task, length, name in named
+        if name == BASELINE
     ]
     return _markdown([["task", *TUNED], *body])
 
@@ -91,6 +100,7 @@ TABLES = {
     "30m scores": small_model_scores,
     "30m lengths": small_model_lengths,
     "30m seeds": small_model_seeds,
+    "30m runs": small_model_runs,
 }
 
 
@@ -128,6 +138,10 @@ def _range(row: Row) -> str:
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
     rule = ["---"] * len(lines[0])
     return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+
+
+def _runs(name: str, columns: Sequence[str]) -> str:
+    return _markdown([columns, *([run[column] for column in columns] for run in _read(name))])
 
 
 def _read(name: str) -> list[Row]:

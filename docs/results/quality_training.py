@@ -73,7 +73,7 @@ class Training:
 
     def run_step(self, step: int) -> dict[str, float | None]:
         """Makes one update; returns its loss and coverage_delta."""
-        plan = self._lay_out(step)
+        plan = self.lay_out(step)
         targets = self.tuner.targets(plan, step)
         num_targets = int(self.store.num_target_tokens[plan.sample_ids].sum())
         loss, budgets = torch.zeros((), device=self.device), []
@@ -105,7 +105,7 @@ class Training:
         whole.tie_weights()
         whole.save_pretrained(folder)
 
-    def _lay_out(self, step: int) -> StepPlan:
+    def lay_out(self, step: int) -> StepPlan:
         """Returns the step's global batch over ranks, as the stage `plan` does it."""
         chosen, plan = self.batches[step], self.plan
         lengths = self.store.lengths[chosen]
@@ -136,13 +136,13 @@ class Training:
     def _learn(self, step: int, plan: StepPlan, parts: list[LedgerPart]) -> float | None:
         """Shows the tuner the measured curves; returns coverage_delta in points."""
         shape = (self.latency.num_layers, len(plan.lengths))
-        curves, used = _of_parts(parts, shape, num_rungs=len(self.tuner.coverage.ladder))
+        curves, used = of_parts(parts, shape, num_rungs=len(self.tuner.coverage.ladder))
         self.tuner.learn(plan.lengths, curves)
         facts = StepFacts(step, plan, [], used, curves)
         return coverage_delta(facts, self.tuner.coverage, top_k=self.stage.attention.top_k)
 
 
-def _of_parts(
+def of_parts(
     parts: list[LedgerPart], shape: tuple[int, int], *, num_rungs: int
 ) -> tuple[FloatArray, IntArray]:
     """Returns curves [L, N, K], NaN where not measured, and budgets used [L, N]."""

@@ -12,20 +12,20 @@ DATA holds ``sft/qmsum_train.jsonl.gz`` (QMSum: id, transcript, queries) and Lon
 difference to the baseline (95 %, bootstrap over examples), and beside it losses and times of runs.
 """
 
-import csv
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from quality_recipe import VARIANTS
 from quality_rows import ROW_COLUMNS, Scores, compared
+from quality_runs import write_rows, write_runs
 from rich.progress import Progress
 from smollm2_data import write_records
 from smollm2_recipe import BEFORE, Recipe, small
 
-from sbcore.artifacts import read_json, replace_when_done
+from sbcore.artifacts import read_json
 from sbcore.config.stages import PrepareStage, make_tasks_stage
 from sbcore.data.prepare import prepare as prepare_data
 from sbcore.evaluate.longbench import STANDARD
@@ -102,9 +102,8 @@ def write_tables(out: Path, table: Path) -> None:
     """Writes the scores, and beside them ``-runs.csv``; each whole or not at all."""
     found = {name: read_scores(out, name) for name in (*BEFORE, *VARIANTS)}
     rows = [row for name in found for row in table_rows(name, found[name], found[BASELINE])]
-    _write(table, COLUMNS, rows)
-    runs = [run_row(path.parent) for path in sorted(out.glob("seed*/*/metrics.json"))]
-    _write(table.with_name(f"{table.stem}-runs.csv"), tuple(runs[0]), runs)
+    write_rows(table, COLUMNS, rows)
+    write_runs(out, table)
 
 
 def read_scores(out: Path, variant: str) -> Scores:
@@ -142,33 +141,6 @@ def table_rows(variant: str, scores: Scores, baseline: Scores) -> Iterator[dict[
 
 def _row(variant: str, cell: tuple[str, str], values: dict[str, Any]) -> dict[str, Any]:
     return {"variant": variant, "family": cell[0], "task": cell[1]} | values
-
-
-def run_row(folder: Path) -> dict[str, Any]:
-    """Returns a run's losses (means of ten steps), coverage_delta and seconds."""
-    metrics = read_json(folder / "metrics.json")
-    losses = [step["loss"] for step in metrics["steps"]]
-    deltas = [d for step in metrics["steps"] if (d := step["coverage_delta"]) is not None]
-    return {
-        "variant": folder.name,
-        "seed": metrics["seed"],
-        "num_steps": len(losses),
-        "loss_first": _mean(losses[:10]),
-        "loss_final": _mean(losses[-10:]),
-        "coverage_delta": _mean(deltas),
-        **{f"{name}_s": round(value, 1) for name, value in metrics["seconds"].items()},
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(sum(values) / len(values), 4) if values else None
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    with replace_when_done(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ def results(tmp_path, quality):
             scores = [100.0 - seed, 50.0, 90.0 - loss, 80.0 - loss]
             result = {"example_scores": {"recall": scores}, "chance": {"recall": 12.5}}
             (folder / "result.json").write_text(json.dumps(result))
+            steps = [{"loss": 2.0 - seed, "coverage_delta": -loss}] * 2
+            metrics = {"seed": seed, "steps": steps, "seconds": {"train": 9.04}}
+            (folder / "metrics.json").write_text(json.dumps(metrics))
             rows = [json.dumps({"length": length}) for length in (1024, 1024, 8192, 8192)]
             (folder / "recall.jsonl").write_text("\n".join(rows) + "\n")
     return tmp_path
@@ -42,7 +45,7 @@ def test_rows(quality, results):
     quality.write_table(results, results / "table.csv")
     with (results / "table.csv").open() as file:
         rows = {(r["variant"], r["task"], r["length"]): r for r in csv.DictReader(file)}
-    assert len(rows) == 4 * (2 + 1) * 2  # two lengths and both; one task and all
+    assert len(rows) == 4 * (2 + 1) * 3  # two lengths and both; one task, its group and all
     short = rows["sab_dst", "recall", "1024"]
     assert (short["score"], short["score_min"], short["score_max"]) == ("74.75", "74.5", "75.0")
     assert (short["difference"], short["distinguishable"]) == ("0.0", "False")
@@ -54,6 +57,11 @@ def test_rows(quality, results):
     assert rows["sab_waterfill", "all", "all"]["difference"] == "0.0"
     assert rows["sab_waterfill", "all", "all"]["p_value"] == "1.0"
     assert rows["sab_dst", "all", "8192"]["difference"] == "-10.0"
+    with (results / "table-runs.csv").open() as file:
+        runs = {(r["variant"], r["seed"]): r for r in csv.DictReader(file)}
+    assert len(runs) == 2 * 4
+    run = runs["sab_dst", "1"]
+    assert (run["loss_mean"], run["coverage_delta_min"], run["train_s"]) == ("1.0", "-10.0", "9.0")
 
 
 def test_seeds_that_disagree(quality):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 SCRIPTS = (
-    *("quality_recipe", "quality_rows", "quality_summary", "quality_tables"),
+    *("quality_recipe", "quality_rows", "quality_runs", "quality_summary", "quality_tables"),
     *("smollm2_recipe", "smollm2_data", "smollm2"),
 )
 
@@ -134,6 +134,6 @@ def test_page(scripts, results, monkeypatch):
     assert "old" not in page
     assert page.index("A\n") < page.index("| ruler_vt_4096 | 1 | 60.0") < page.index("\nB\n")
     assert "| **30.0 (-10.0, -10.0 to -10.0)** |" in page
-    assert "| sab_dst | 1 | 2.0 | 2.0 |" in page
+    assert "| sab_dst | 1 | 2.0 | 2.0 | 2.0 |  | 8.0 | 7.0 |" in page
     tables.main()
     assert (results / "quality.md").read_text() == page

@@ -10,6 +10,7 @@ from triton.runtime import interpreter
 from sbcore.attention.call import AttentionCall
 from sbcore.tune.layer_clamp import ClampLimits, DeviceMeasure, LayerTables
 from sbkernels import coverage_curve, moba_attention
+from sbkernels.moba.triton import forward
 from sbkernels.testing import make_inputs
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="counts in the interpreter")
@@ -56,6 +57,30 @@ def test_a_call_launches_each_kernel_once(num_tokens, forward, launched):
     launched.clear()
     torch.autograd.grad(out, (q, k, v), inputs.grad_out)
     assert launched == Counter(BACKWARD)
+
+
+@pytest.mark.parametrize("promise", [{}, {"min_top_k": 2, "max_top_k": 2}])
+def test_the_number_of_sequences_compiles_nothing(promise, monkeypatch):
+    """What kernels are compiled for is the same for packs of 1, 3 and 200 sequences."""
+    compiled: set[tuple[object, ...]] = set()
+
+    def launch(self, *_args, **options):
+        compiled.add((self.fn.__name__, *sorted(options.items())))
+
+    monkeypatch.setattr(interpreter.GridExecutor, "__call__", launch)
+    monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 0)  # the gather's kernels as well
+    sizes = {"block_size": 64, "max_seqlen": 8000, "backend": "triton"}
+    seen = []
+    for lengths in ((8000,), (4000, 90, 3910), (40,) * 200):
+        inputs = pack_of(lengths)
+        q, k, v = (x.requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
+        top_k = torch.full((len(lengths),), 2, dtype=torch.int32)
+        out = moba_attention(q, k, v, inputs.cu_seqlens, top_k, **promise, **sizes)
+        torch.autograd.grad(out, (q, k, v), inputs.grad_out)
+        coverage_curve(q, k, inputs.cu_seqlens, ladder=(1, 2, 3), **sizes)
+        seen.append(len(compiled))
+    assert seen == [len(compiled)] * 3
+    assert {name for name, *_ in compiled} == {*SELECT, *UNION, *GATHER, *BACKWARD, *CURVE}
 
 
 class Calls(TorchDispatchMode):

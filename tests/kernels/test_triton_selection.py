@@ -164,6 +164,20 @@ def test_lists_hold_the_selection(lengths, device):
     assert ends[-1] == int(member.sum()) - member.shape[0] * member.shape[1]
 
 
+def test_the_table_finds_more_sequences_than_one_pass_looks_at(device):
+    lengths = [i % 5 * 37 for i in range(300)]
+    ends = torch.tensor([0, *lengths], device=device).cumsum(0).int()
+    table = build_block_table(ends, sum(lengths), block_size=64)
+    wanted, first_block = [], [0]
+    for n, length in enumerate(lengths):
+        entry = [n, sum(lengths[:n]), length, first_block[-1]]
+        wanted += [entry] * num_blocks_of(length, 64)
+        first_block.append(len(wanted))
+    assert table.first_block.tolist() == first_block
+    assert table.entries[: len(wanted)].tolist() == wanted
+    assert not table.entries[len(wanted) :, 2].any()
+
+
 def test_the_layout_follows_the_union_inflation(device):
     inputs = integer_inputs((256, 640), span=3, device=device)
     top_k = torch.tensor([100, 2], device=device, dtype=torch.int32)

@@ -13,7 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-SEQUENCES_PER_PASS = 1024
+# A constant: with the number of sequences every power of two of them had its own compiled kernel.
+SEQUENCES_PER_PASS = tl.constexpr(128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,6 @@ def build_block_table(cu_seqlens: torch.Tensor, num_tokens: int, *, block_size: 
         cu_seqlens.stride(0),
         num_sequences,
         BLOCK_SIZE=block_size,
-        PASS=min(SEQUENCES_PER_PASS, triton.next_power_of_2(num_sequences)),
         num_warps=1,
     )
     return BlockTable(entries=entries, first_block=first_block, block_size=block_size)
@@ -81,14 +81,13 @@ def _block_table_kernel(
     stride_cu,
     num_sequences,
     BLOCK_SIZE: tl.constexpr,
-    PASS: tl.constexpr,
 ):
     """One program per padded block: finds its sequence by a running count of blocks."""
     block = tl.program_id(0)
     seen = 0
     sequence, token, length, first = 0, 0, 0, 0
-    for base in tl.range(0, num_sequences, PASS):
-        index = base + tl.arange(0, PASS)
+    for base in tl.range(0, num_sequences, SEQUENCES_PER_PASS):
+        index = base + tl.arange(0, SEQUENCES_PER_PASS)
         real = index < num_sequences
         start = tl.load(cu_ptr + index * stride_cu, mask=real, other=0)
         end = tl.load(cu_ptr + (index + 1) * stride_cu, mask=real, other=0)

@@ -12,8 +12,8 @@ import torch
 from sbkernels.moba.selection import num_blocks_of
 from sbkernels.moba.triton.blocks import build_block_table
 from sbkernels.moba.triton.coverage import LayerClamp, sample_rows, write_curves
-from sbkernels.moba.triton.op import _check_supported, _widen
 from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
+from sbkernels.moba.triton.supported import check_supported, widen
 from sbkernels.moba.validate import check_boundaries, check_query_key
 
 
@@ -52,7 +52,7 @@ class LayerCurves:
         """
         check_query_key(q, k)
         check_boundaries(cu_seqlens, q, block_size=block_size, max_seqlen=max_seqlen)
-        _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+        check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
         num_blocks = num_blocks_of(max_seqlen, block_size)
         self._curves, self._scale = curves, q.shape[2] ** -0.5
         self._rows = sample_rows(
@@ -69,8 +69,8 @@ class LayerCurves:
     ) -> None:
         """Writes the layer's curves, and its budgets where a clamp is given."""
         write_curves(
-            _widen(q),
-            _widen(k),
+            widen(q),
+            widen(k),
             self._rows,
             self._curves,
             layer=layer,

@@ -4,20 +4,15 @@ Shapes: T packed tokens, H query heads, G key heads, D head dim, N sequences.
 """
 
 import torch
-import triton
-from torch.nn.functional import pad
 
 from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.dense import attend_dense
-from sbkernels.moba.selection import BlockSelection, num_blocks_of
+from sbkernels.moba.selection import BlockSelection
 from sbkernels.moba.triton.blocks import BlockTable
 from sbkernels.moba.triton.operators import coverage_op, forward_op, select_op
-from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
 from sbkernels.moba.triton.selection import PackedSelection, pack_selection
+from sbkernels.moba.triton.supported import check_supported, widen
 
-BLOCK_SIZES = (64, 128, 256, 512)
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 128
 # First rows of a sequence that attend to all blocks are left to the library's dense attention
 # where they are this share of the rows and so many: the parts cost a dozen launches more.
 DENSE_SHARE = 0.5
@@ -36,9 +31,9 @@ def select(
     top_k_range: TopKRange,
 ) -> PackedSelection:
     """Returns the chosen blocks as words on the device."""
-    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
     words, entries, first_block = select_op(
-        _widen(q), _widen(k), cu_seqlens, top_k, block_size, max_seqlen
+        widen(q), widen(k), cu_seqlens, top_k, block_size, max_seqlen
     )
     return PackedSelection(
         top_k=top_k,
@@ -63,10 +58,10 @@ def cover(
     row_stride: int,
 ) -> torch.Tensor:
     """Returns the coverage, float32 [N, len(ladder)]."""
-    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
     return coverage_op(
-        _widen(q),
-        _widen(k),
+        widen(q),
+        widen(k),
         cu_seqlens,
         block_size,
         max_seqlen,
@@ -91,7 +86,7 @@ def attend(
     deterministic: bool,
 ) -> torch.Tensor:
     """Returns the attention output [T, H, D], differentiable in q, k and v."""
-    _check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
+    check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
     if scale <= 0:
         # Row maxima are taken before scaling.
         raise ValueError(f"sbkernels: scale: got {scale}, wanted a positive number (triton).")
@@ -114,9 +109,9 @@ def attend(
         packed = pack_selection(selection, cu_seqlens)
     covered, others = q.split([num_dense, q.shape[0] - num_dense]) if num_dense else (None, q)
     out, _ = forward_op(
-        _widen(others),
-        _widen(k),
-        _widen(v),
+        widen(others),
+        widen(k),
+        widen(v),
         packed.words,
         packed.table.entries,
         packed.table.first_block,
@@ -140,30 +135,3 @@ def count_dense_rows(num_tokens: int, top_k_range: TopKRange, *, block_size: int
     num_rows = min(num_tokens, top_k_range.least * block_size)
     worth = num_rows >= max(MIN_DENSE_ROWS, DENSE_SHARE * num_tokens)
     return num_rows if worth or num_rows == num_tokens else 0
-
-
-def _check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> None:
-    """Raises ValueError for what the reference can do and these kernels cannot."""
-    num_blocks = num_blocks_of(max_seqlen, block_size)
-    if q.dtype not in DTYPES:
-        raise _unsupported("q.dtype", q.dtype, ", ".join(map(str, DTYPES)))
-    if q.shape[2] > MAX_HEAD_DIM:
-        raise _unsupported("head_dim", q.shape[2], f"at most {MAX_HEAD_DIM}")
-    if block_size not in BLOCK_SIZES:
-        raise _unsupported("block_size", block_size, f"one of {BLOCK_SIZES}")
-    if num_blocks > MAX_NUM_BLOCKS:
-        wanted = f"at most {MAX_NUM_BLOCKS} blocks a sequence: a larger block_size"
-        raise _unsupported("max_seqlen / block_size", num_blocks, wanted)
-
-
-def _unsupported(name: str, got: object, wanted: str) -> ValueError:
-    return ValueError(
-        f"sbkernels: {name}: got {got}, wanted {wanted} (triton; the torch and reference "
-        "backends take it)."
-    )
-
-
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns the tensor with zeros up to a head dim that the tiles can have: a power of two."""
-    width = max(MIN_HEAD_DIM, triton.next_power_of_2(tensor.shape[2]))
-    return pad(tensor, (0, width - tensor.shape[2])) if width > tensor.shape[2] else tensor

@@ -43,7 +43,7 @@ rerun: setup ## force one stage and what follows it: make rerun STAGE=train_vari
 	snakemake --cores $(CORES) --configfile $(CONFIG) --forcerun $(STAGE) $(ARGS)
 
 test: setup check ## checks, then every test; at most 10 minutes on two cores
-	pytest -n 2 --dist loadgroup --durations 15 tests
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests
 
 check: setup ## formats, types, imports, spelling, generated files; rewrites nothing
 	ruff check $(SOURCES)

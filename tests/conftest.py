@@ -37,12 +37,10 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps slow tests that share what they made in one worker; skips GPU tests without a GPU."""
-    for item in items:
-        is_slow = any(item.get_closest_marker(name) for name in SLOW)
-        if is_slow and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    """Puts slow tests first, so that no worker is left with them; skips GPU tests without a GPU."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOW))
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

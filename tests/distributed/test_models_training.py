@@ -11,7 +11,7 @@ from tiny_models import write_tiny_model
 from sbcore.config.training import ModelConfig
 from sbcore.model.build import build_model, shape_config
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("tiny_run")]
+pytestmark = pytest.mark.distributed
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.25, "targets": ["q_proj", "up_proj"]}
 

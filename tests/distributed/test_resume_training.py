@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import planned_anew, tiny_config
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("tiny_run")]
+pytestmark = pytest.mark.distributed
 
 VARIANT = "baseline"
 

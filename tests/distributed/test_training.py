@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import planned_anew, tiny_config
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("tiny_run")]
+pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,10 @@ def test_the_ledger_holds_every_layer_and_sequence_within_bounds(unbroken):
     ledger = pq.read_table(unbroken / "ledger.parquet").to_pydict()
     assert len(ledger["step"]) == 48 * 2
     coverage, base = np.array(ledger["coverage"]), np.array(ledger["coverage_k0"])
-    assert np.isfinite(coverage).all()
-    assert (coverage >= base - 0.3 - 1e-6).all()
+    is_measured = np.isfinite(coverage)
+    assert is_measured[np.array(ledger["num_tokens"]) > 4 * 16].all(), "only what k0 covers is not"
+    assert is_measured.mean() > 0.8
+    assert (coverage >= base - 0.3 - 1e-6)[is_measured].all()
     assert (np.array(ledger["top_k"]) >= 1).all()
     assert set(ledger["top_k"]) != {4}
 

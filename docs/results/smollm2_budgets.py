@@ -48,11 +48,14 @@ def main() -> None:
     """Does what the first word says."""
     match sys.argv[1:]:
         case ["measure", folder, model, curves]:
-            np.savez(curves, **dict(measured(start(folder, model, TUNED[0]))))
+            recipe = Recipe.read(Path(folder))
+            np.savez(curves, **dict(measured(start(folder, model, TUNED[0]), recipe)))
         case ["decide", folder, model, curves, table]:
             with np.load(curves) as stored:
                 found = {(int(key.split()[0]), key.split()[1]): stored[key] for key in stored}
-            rows = [row for name in TUNED for row in decided(start(folder, model, name), found)]
+            recipe = Recipe.read(Path(folder))
+            trainings = [start(folder, model, name) for name in TUNED]
+            rows = [row for training in trainings for row in decided(training, recipe, found)]
             write_rows(Path(table), tuple(rows[0]), rows)
         case _:
             raise SystemExit(__doc__)
@@ -64,20 +67,18 @@ def start(folder: str, model: str, name: str) -> Training:
     return Training(recipe, Path(folder), Path(model), name, seed=0, device=torch.device("cpu"))
 
 
-def kinds_of(training: Training) -> list[Kind]:
+def kinds_of(training: Training, recipe: Recipe) -> list[Kind]:
     """Returns each sample's length bucket and origin; questions about meetings come first."""
-    lengths, num_questions = training.store.lengths, Recipe().num_questions
-    buckets = buckets_of(lengths, training.stage.attention.block_size)
-    origins = ["qmsum" if i < num_questions else "made" for i in range(len(lengths))]
+    buckets = buckets_of(training.store.lengths, recipe.block_size)
+    origins = ["qmsum" if i < recipe.num_questions else "made" for i in range(len(buckets))]
     return list(zip(buckets.tolist(), origins, strict=True))
 
 
-def measured(training: Training) -> Iterator[tuple[str, FloatArray]]:
+def measured(training: Training, recipe: Recipe) -> Iterator[tuple[str, FloatArray]]:
     """Yields curves [n, L, K] of samples that k0 does not cover, under their kind's name."""
-    attention, lengths = training.stage.attention, training.store.lengths
-    beyond = np.flatnonzero(lengths > attention.block_size * attention.top_k)
+    beyond = np.flatnonzero(training.store.lengths > recipe.block_size * recipe.top_k)
     drawn = np.random.default_rng(0).permutation(beyond).tolist()
-    kinds = kinds_of(training)
+    kinds = kinds_of(training, recipe)
     for kind, samples in groupby(sorted(drawn, key=kinds.__getitem__), kinds.__getitem__):
         curves = [curve_of(training, i) for i in list(samples)[:_NUM_MEASURED]]
         sys.stderr.write(f"{kind}: {len(curves)} measured\n")
@@ -103,9 +104,9 @@ def curve_of(training: Training, sample: int) -> FloatArray:
     return curves[:, 0]
 
 
-def decided(training: Training, found: Curves) -> Iterator[dict[str, Any]]:
+def decided(training: Training, recipe: Recipe, found: Curves) -> Iterator[dict[str, Any]]:
     """Yields a row per origin and length, and one of all steps."""
-    top_k, kinds = training.stage.attention.top_k, kinds_of(training)
+    top_k, kinds = recipe.top_k, kinds_of(training, recipe)
     rng, deltas, rows = np.random.default_rng(0), [], []
     for step in range(len(training.batches)):
         plan, tuner = training.lay_out(step), training.tuner

@@ -11,7 +11,7 @@ in one call ("triton_packed") and the sum of 16 calls ("triton_parts").
 import csv
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,71 +21,28 @@ import torch
 import triton
 from flex_peer import flex_call
 from gather_peer import gather_call
-from inputs import draw_inputs
+from inputs import draw
+from own_calls import Maker, attend_and_grad, own_calls
 from peers import DENSE, dense_call, flash_moba_call
 from settings import PACKED_LENGTHS, SETTINGS, Setting, selected_tflop
 from timing import Timing, time_call
+from verify import gather_is_right, verify
 
-from sbkernels import coverage_curve, moba_attention, select_blocks
 from sbkernels.moba.budget import TopKRange
-from sbkernels.moba.selection import BlockSelection
 from sbkernels.moba.triton import forward
 from sbkernels.moba.triton.lists import build_union_lists
 from sbkernels.moba.triton.op import select
 from sbkernels.moba.triton.selection import PackedSelection
-from sbkernels.testing import (
-    FAMILIES,
-    PackedInputs,
-    assert_error_rule,
-    attend_masked,
-)
+from sbkernels.testing import FAMILIES, PackedInputs
 
-LADDER = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128)
 SPARSE_PEERS_AT = "64k"
-# Part, implementation, and what makes the call: its lists and masks take memory until it is timed.
-Maker = tuple[str, str, Callable[[], Callable[[], object]]]
-
-
-def verify(setting: Setting) -> None:
-    """Raises AssertionError unless out, dq, dk, dv obey the error rule on a short pack."""
-    for family in FAMILIES:
-        inputs = _draw(setting, (1500, 0, 1, 1100), family)
-        top_k = 3
-        options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
-        selection = select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, top_k, **options)
-        _assert_rule(inputs, selection, _attend_and_grad(inputs, top_k, **options))
-
-
-def gather_is_right(setting: Setting) -> bool:
-    """Returns whether the gathering peer runs here and obeys the error rule on 2,048 tokens."""
-    inputs = _draw(setting, (2048,), "iid")
-    options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
-    selection = select_blocks(inputs.q, inputs.k, inputs.cu_seqlens, 3, **options)
-    try:
-        _assert_rule(inputs, selection, gather_call(inputs, selection, backward=True)())
-    except (AssertionError, RuntimeError, TypeError) as error:
-        print(f"gather, not timed: {error}"[:300], flush=True)
-        return False
-    return True
-
-
-def _assert_rule(
-    inputs: PackedInputs, selection: BlockSelection, got: tuple[torch.Tensor, ...]
-) -> None:
-    scale = inputs.q.shape[2] ** -0.5
-    exact = attend_masked(inputs.to(torch.float64), selection, scale=scale)
-    plain = attend_masked(inputs, selection, scale=scale)
-    for name, ours, true, baseline in zip(
-        ("out", "dq", "dk", "dv"), got, exact, plain, strict=True
-    ):
-        assert_error_rule(name, ours, true, baseline)
 
 
 def measure(
     name: str, setting: Setting, family: str, *, only: list[str]
 ) -> Iterator[tuple[str, str, Timing]]:
     """Yields (part, implementation, timing) of one setting."""
-    inputs = _draw(setting, (setting.length,), family)
+    inputs = draw(setting, (setting.length,), family)
     known = TopKRange(setting.top_k, setting.top_k)
     top_k = torch.tensor([setting.top_k], dtype=torch.int32, device="cuda")
     selection = select(
@@ -97,26 +54,12 @@ def measure(
     lists = build_union_lists(selection.words, selection.table, tile_rows=128, num_skipped=0)
     inflation = 128 * lists.num_past.sum() / lists.num_pairs.sum().clamp(min=1)
     print(f"{name} {family}: union inflation {float(inflation):.2f}", flush=True)
-    calls = [*own_calls(setting, inputs, top_k), *dense_calls(inputs)]
+    calls = [*own_calls(setting, inputs, selection), *dense_calls(inputs)]
     if name == SPARSE_PEERS_AT and (not only or {"flex", "gather", "flash_moba"} & set(only)):
         calls += sparse_calls(setting, inputs, selection)
     for part, implementation, make in calls:
         if not only or implementation in only:
             yield part, implementation, time_call(make())
-
-
-def own_calls(setting: Setting, inputs: PackedInputs, top_k: torch.Tensor) -> Iterator[Maker]:
-    """Yields what is ours: parts, and the whole with the budget promised, unknown, in order."""
-    options = {"block_size": setting.block_size, "max_seqlen": inputs.max_seqlen}
-    here = (inputs.q, inputs.k, inputs.cu_seqlens)
-    promise = {"min_top_k": setting.top_k, "max_top_k": setting.top_k, **options}
-    yield "selection", "triton", lambda: partial(select_blocks, *here, top_k, **options)
-    yield "coverage", "triton", lambda: partial(coverage_curve, *here, ladder=LADDER, **options)
-    yield "forward", "triton", lambda: partial(_attend, inputs, top_k, **promise)
-    both, call = "forward_backward", partial(_attend_and_grad, inputs, top_k)
-    yield both, "triton", lambda: partial(call, **promise)
-    yield both, "triton_unbounded", lambda: partial(call, **options)
-    yield both, "triton_deterministic", lambda: partial(call, deterministic=True, **promise)
 
 
 def dense_calls(inputs: PackedInputs) -> Iterator[Maker]:
@@ -146,40 +89,16 @@ def sparse_calls(
 
 def measure_packed(setting: Setting, family: str) -> Iterator[tuple[str, str, Timing]]:
     """Yields the times of 16 sequences in one call and of 16 calls."""
-    packed = _draw(setting, PACKED_LENGTHS, family)
-    parts = [_draw(setting, (length,), family) for length in PACKED_LENGTHS]
+    packed = draw(setting, PACKED_LENGTHS, family)
+    parts = [draw(setting, (length,), family) for length in PACKED_LENGTHS]
 
     def call_on(inputs: PackedInputs) -> object:
-        return _attend_and_grad(
+        return attend_and_grad(
             inputs, setting.top_k, block_size=setting.block_size, max_seqlen=inputs.max_seqlen
         )
 
     yield "forward_backward", "triton_packed", time_call(lambda: call_on(packed))
     yield "forward_backward", "triton_parts", time_call(lambda: [call_on(x) for x in parts])
-
-
-def _draw(setting: Setting, lengths: tuple[int, ...], family: str) -> PackedInputs:
-    return draw_inputs(
-        lengths,
-        num_heads=setting.num_heads,
-        num_kv_heads=setting.num_kv_heads,
-        head_dim=setting.head_dim,
-        family=family,
-        seed=0,
-    )
-
-
-def _attend(inputs: PackedInputs, top_k: int | torch.Tensor, **options: int) -> torch.Tensor:
-    with torch.no_grad():
-        return moba_attention(inputs.q, inputs.k, inputs.v, inputs.cu_seqlens, top_k, **options)
-
-
-def _attend_and_grad(
-    inputs: PackedInputs, top_k: int | torch.Tensor, **options: int
-) -> tuple[torch.Tensor, ...]:
-    q, k, v = (x.detach().requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
-    out = moba_attention(q, k, v, inputs.cu_seqlens, top_k, **options)
-    return (out.detach(), *torch.autograd.grad(out, (q, k, v), inputs.grad_out))
 
 
 def main(target: Path, names: list[str], *, only: list[str]) -> None:

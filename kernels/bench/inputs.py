@@ -9,11 +9,24 @@ Shapes: T packed tokens, H query heads, G key heads, D head dim.
 from collections.abc import Sequence
 
 import torch
+from settings import Setting
 
 from sbkernels.testing import TOPIC_PERSISTENCE, TOPIC_TOKENS, PackedInputs
 
 # What a token adds of its own to the topic it shares with its neighbours.
 TOKEN_NOISE = 0.05
+
+
+def draw(setting: Setting, lengths: tuple[int, ...], family: str) -> PackedInputs:
+    """Returns inputs of these lengths in the shape of the setting."""
+    return draw_inputs(
+        lengths,
+        num_heads=setting.num_heads,
+        num_kv_heads=setting.num_kv_heads,
+        head_dim=setting.head_dim,
+        family=family,
+        seed=0,
+    )
 
 
 def draw_inputs(

@@ -1,6 +1,7 @@
 """Adapters and directories through the trainer itself."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -17,7 +18,17 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.25, "targets": ["q_proj", "up_proj"]
 
 
 @pytest.fixture(scope="module")
-def train(tiny_run, forked):
+def lora_profile(tiny_run, tmp_path_factory):
+    """The latency profile, passed off as one of adapters: weights are what is looked at here."""
+    folder = tmp_path_factory.mktemp("profile") / "lora"
+    shutil.copytree(tiny_run.folder / "profile", folder)
+    facts = json.loads((folder / "latency.json").read_text())
+    (folder / "latency.json").write_text(json.dumps(facts | {"lora_rank": LORA["rank"]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(tiny_run, lora_profile, forked):
     """Returns a function that trains with other settings of the model."""
 
     def run(out, *more, **model):
@@ -27,6 +38,7 @@ def train(tiny_run, forked):
         stage["model"] |= model
         path.write_text(json.dumps(stage))
         words[words.index("--config") + 1] = str(path)
+        words[words.index("--latency") + 1] = str(lora_profile)
         forked("-m", "sbcore.train", *words, *more)
         return [
             json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()

@@ -75,6 +75,7 @@ def compared(
             "variant": name,
             "num_rounds": len(rounds),
             "measured_ms": round(float(np.median(taken)), 1),
+            "measured_over_predicted": round(over_predicted(steps, name), 3),
             "simulated_ms": round(float(np.median(says)), 1),
             "measured_over_simulated": round(float(np.median(taken / says)), 3),
             "ratio_p20": round(float(np.quantile(taken / says, 0.2)), 3),
@@ -82,6 +83,12 @@ def compared(
             "measured_speedup": round(speedup, 3),
             "simulated_speedup": round(float(base_says.sum() / says.sum()), 3),
         }
+
+
+def over_predicted(steps: list[MeasuredStep], name: str) -> float:
+    """Returns a variant's measured over predicted step time, the median over rounds."""
+    ratios = [s.step_ms / s.predicted_ms for s in steps if s.variant == name and s.measured]
+    return float(np.median(ratios))
 
 
 def times_of(steps: list[MeasuredStep], name: str) -> dict[int, float]:

@@ -1,7 +1,8 @@
 """The tables of reach.md, from reach.csv: ``python docs/results/reach_page.py``."""
 
 import csv
-import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import tables
@@ -25,16 +26,12 @@ def filled(page: str) -> str:
     """Returns the page with its tables made anew from reach.csv."""
     with ROWS.open(newline="", encoding="utf-8") as file:
         rows = with_gains(list(csv.DictReader(file)))
-    blocks = {
-        "in reach": in_reach(rows),
-        "help": help_for(rows, "8", "16"),
-        "all": everything(rows),
+    blocks: dict[str, Callable[[], str]] = {
+        "in reach": partial(in_reach, rows),
+        "help": partial(help_for, rows, "8", "16"),
+        "all": partial(everything, rows),
     }
-
-    def block(match: re.Match[str]) -> str:
-        return f"{match[0].splitlines()[0]}\n{blocks[match[1]]}\n<!-- end -->"
-
-    return re.sub(r"<!-- generated: (.+?) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+    return tables.with_blocks(page, blocks)
 
 
 def with_gains(rows: list[Cells]) -> list[Cells]:

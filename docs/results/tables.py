@@ -5,7 +5,7 @@ Run it after balancers.py and variants.py: ``python docs/results/tables.py``.
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -95,9 +95,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def filled(page: str) -> str:
     """Returns the page with all its tables made anew; raises KeyError for an unknown one."""
+    return with_blocks(page, BLOCKS)
+
+
+def with_blocks(page: str, blocks: Mapping[str, Callable[[], str]]) -> str:
+    """Returns a page with each of its generated blocks made anew."""
 
     def block(match: re.Match[str]) -> str:
-        return f"{match[0].splitlines()[0]}\n{BLOCKS[match[1]]()}\n{_END}"
+        return f"{match[0].splitlines()[0]}\n{blocks[match[1]]()}\n{_END}"
 
     return re.sub(rf"<!-- generated: (.+?) -->\n.*?{_END}", block, page, flags=re.DOTALL)
 

@@ -103,8 +103,8 @@ def table_rows(
     variant: str, scores: Scores, baseline: Scores, chance: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
     """Yields a row per task, group of tasks and everything, at each length and over all."""
-    groups = {task: (task,) for task, _ in scores} | GROUPS
-    groups[EVERYTHING] = tuple({task for task, _ in scores})
+    groups: dict[str, tuple[str, ...]] = {task: (task,) for task, _ in scores}
+    groups |= GROUPS | {EVERYTHING: tuple(groups)}
     lengths = sorted({length for _, length in scores}, key=int)
     for name, tasks in groups.items():
         for length in (*lengths, EVERYTHING):

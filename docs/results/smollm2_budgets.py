@@ -49,7 +49,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["measure", folder, model, curves]:
             recipe = Recipe.read(Path(folder))
-            np.savez(curves, **dict(measured(start(folder, model, TUNED[0]), recipe)))
+            named = dict(measured(start(folder, model, TUNED[0]), recipe))
+            np.savez(curves, allow_pickle=False, **named)
         case ["decide", folder, model, curves, table]:
             with np.load(curves) as stored:
                 found = {(int(key.split()[0]), key.split()[1]): stored[key] for key in stored}
@@ -107,7 +108,8 @@ def curve_of(training: Training, sample: int) -> FloatArray:
 def decided(training: Training, recipe: Recipe, found: Curves) -> Iterator[dict[str, Any]]:
     """Yields a row per origin and length, and one of all steps."""
     top_k, kinds = recipe.top_k, kinds_of(training, recipe)
-    rng, deltas, rows = np.random.default_rng(0), [], []
+    rng, deltas = np.random.default_rng(0), []
+    rows: list[Any] = []
     for step in range(len(training.batches)):
         plan, tuner = training.lay_out(step), training.tuner
         targets, ladder = tuner.targets(plan, step), tuner.coverage.ladder

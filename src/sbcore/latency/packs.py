@@ -4,8 +4,8 @@ Short micro-batches are not recomputed, and where the host knows that budgets co
 of a micro-batch, the library's dense attention runs. N sequences.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -56,30 +56,13 @@ class Covered:
         return least
 
 
-@runtime_checkable
-class KnowsShares(Protocol):
-    """A cost or latency model that knows more of a micro-batch than its sequences' sum."""
-
-    @property
-    def shares(self) -> WorkShares:
-        """Factors on work, by packed tokens."""
-        ...
-
-
-@runtime_checkable
-class KnowsCovered(Protocol):
-    """A cost model that knows which micro-batches dense attention serves."""
-
-    def covered(self, lengths: IntArray) -> Covered | None:
-        """Returns where dense attention runs; None where its times were not measured."""
-        ...
-
-
 def shares_of(model: object) -> WorkShares:
-    """Returns a cost or latency model's shares, even ones where it knows none."""
-    return model.shares if isinstance(model, KnowsShares) else EVEN
+    """Returns a cost or latency model's `shares`, even ones where it knows none."""
+    shares: WorkShares = getattr(model, "shares", EVEN)
+    return shares
 
 
 def covered_of(cost: object, lengths: IntArray) -> Covered | None:
-    """Returns where a cost model says that dense attention runs, None where it does not know."""
-    return cost.covered(lengths) if isinstance(cost, KnowsCovered) else None
+    """Returns what a cost model's `covered` says of dense attention, None where it has none."""
+    covered: Callable[[IntArray], Covered | None] | None = getattr(cost, "covered", None)
+    return None if covered is None else covered(lengths)

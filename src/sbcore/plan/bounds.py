@@ -11,6 +11,7 @@ from sbcore.latency.packs import EVEN
 from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.pipeline import FORWARD_SHARE
+from sbcore.plan.pipeline_bound import pipeline_bound
 from sbcore.plan.room_bound import room_bound
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray, Topology
@@ -44,7 +45,8 @@ def lower_bound(workload: Workload) -> float:
     busiest = max(idle, shared, (max(one_rank) + extra) * factors.min())
     if topology.num_stages > 1:
         busy = max(shared, (work + extra) * factors.min())
-        return _pipeline_bound(workload, float(busiest), busy=float(busy))
+        by_paths = pipeline_bound(workload) * float(factors.min())
+        return max(_last_stage_bound(workload, float(busiest), busy=float(busy)), by_paths)
     return float(busiest)
 
 
@@ -131,7 +133,7 @@ def _filled_bound(workload: Workload) -> float:
     return (float(costs.sum()) + idle) / num_ranks
 
 
-def _pipeline_bound(workload: Workload, busiest: float, *, busy: float) -> float:
+def _last_stage_bound(workload: Workload, busiest: float, *, busy: float) -> float:
     """Returns the bound of the 1F1B makespan from that of the busiest rank's summed times.
 
     Its last stage idles while the first micro-batch comes in (forward) and while the last one goes

@@ -86,7 +86,10 @@ class TrainingRun:
         if warning is not None:
             sys.stderr.write(f"WARNING: {warning}\n")
         tuner = self.trainer.tuner
-        self.watch.look(facts.step, facts.curves, measured=tuner.measures(facts.step))
+        attention = self.trainer.stage.attention
+        # What k0 covers may be left unmeasured, which is no news.
+        beyond = facts.curves[:, facts.plan.lengths > attention.block_size * attention.top_k]
+        self.watch.look(facts.step, beyond, measured=tuner.measures(facts.step))
         self.metrics.add(row)
         self.files.add(facts, self.trainer)
         self.tracker.metrics(_numbers(row), step=row["step"])

@@ -161,7 +161,7 @@ def cells(place: Place, name: str, steps: Steps) -> Iterator[str]:
     yield f"{float(row['tokens_per_s']):,.0f}"
     yield from shares_of_peak(place, steps[name])
     yield f"{float(row['predicted_ms']):,.0f}"
-    yield f"{float(row['step_ms_p50']) / float(row['predicted_ms']):.2f}"
+    yield f"{np.median([step.step_ms / step.predicted_ms for step in steps[name]]):.2f}"
 
 
 def shares_of_peak(place: Place, steps: Sequence[MeasuredStep]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from sbcore.types import FloatArray
 
 Run = Callable[[], object]
 
-_CYCLES_PER_MS = 2_000_000
+CYCLES_PER_MS = 2_000_000
 """Of the fastest GPU clock; a slower clock idles longer, which does no harm."""
 
 _LEAD = 2.0
@@ -76,7 +76,7 @@ class Stopwatch:
         ]
         self._synchronize()
         for start, end in pairs:
-            torch.cuda._sleep(int(_LEAD * launch * _CYCLES_PER_MS))
+            torch.cuda._sleep(int(_LEAD * launch * CYCLES_PER_MS))
             start.record()
             run()
             end.record()

@@ -262,7 +262,7 @@ def test_a_pipeline_with_a_slow_rank_is_planned_and_said(inputs: dict[str, Path]
         for rank, packs in enumerate(step.batch.micro_batches):
             tokens[rank] += sum(step.lengths[list(pack)].sum() for pack in packs)
     assert tokens[0] > 1.2 * tokens[1]
-    assert all(row["bound_ms"] <= row["predicted_ms"] for row in summary["steps"])
+    assert all(row["bound_ms"] <= row["predicted_ms"] * (1 + 1e-9) for row in summary["steps"])
 
 
 def test_equal_speeds_change_nothing(inputs: dict[str, Path]) -> None:

@@ -14,8 +14,9 @@ from sbcore.config.method import SabBalancer
 from sbcore.plan.balancers.random import random_layout
 from sbcore.plan.bounds import lower_bound
 from sbcore.plan.caps import min_micro_batches
-from sbcore.plan.layout import counts_above, layout_cost, to_plan, with_fewest
+from sbcore.plan.layout import layout_cost, to_plan, with_fewest
 from sbcore.plan.local_search import improve
+from sbcore.plan.pipeline_bound import bounds_by_count
 from sbcore.plan.pipeline_search import improve_pipeline
 from sbcore.plan.placement import Layout, by_levels, onto_ranks, tightly
 from sbcore.plan.restarts import Start, restarted
@@ -65,14 +66,19 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
         yield with_fewest(workload, by_levels)[0]
     if num_micro_batches > min_micro_batches(workload.lengths, workload.topology):
         yield with_fewest(workload, tightly)[0]
-    staged = workload.topology.num_stages > 1
-    counts = counts_above(workload, num_micro_batches) if staged else [num_micro_batches + 1]
-    for count in counts:
+    for count in _other_counts(workload, num_micro_batches):
         looser = onto_ranks(workload, count)
         if looser is not None:
             yield looser
     yield from _short_layouts(workload)
     yield random_layout(workload.lengths, workload.topology, seed=seed)
+
+
+def _other_counts(workload: Workload, fewest: int) -> list[int]:
+    """Returns further numbers of micro-batches to try: in pipelines those that bounds allow."""
+    if workload.topology.num_stages == 1:
+        return [fewest + 1]
+    return [count for count, _ in bounds_by_count(workload) if count > fewest]
 
 
 def _short_layouts(workload: Workload) -> Iterator[Layout]:

@@ -12,6 +12,7 @@ from sbcore.plan.bin_bound import bin_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.pipeline import FORWARD_SHARE
 from sbcore.plan.pipeline_bound import pipeline_bound
+from sbcore.plan.pipeline_proof import proved_bound
 from sbcore.plan.room_bound import room_bound
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray, Topology
@@ -45,8 +46,12 @@ def lower_bound(workload: Workload) -> float:
     busiest = max(idle, shared, (max(one_rank) + extra) * factors.min())
     if topology.num_stages > 1:
         busy = max(shared, (work + extra) * factors.min())
-        by_paths = pipeline_bound(workload) * float(factors.min())
-        return max(_last_stage_bound(workload, float(busiest), busy=float(busy)), by_paths)
+        fastest = float(factors.min())
+        bound = _last_stage_bound(workload, float(busiest), busy=float(busy)) / fastest
+        bound = max(bound, pipeline_bound(workload))
+        if topology.barrier is not Barrier.MICRO:
+            bound = proved_bound(workload, bound)
+        return bound * fastest
     return float(busiest)
 
 

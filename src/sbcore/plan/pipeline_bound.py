@@ -20,7 +20,7 @@ _PRICED = 4
 """Micro-batches per stage up to which paths have prices; bounds of more know the last stage."""
 _NEWTON_STEPS = 6
 """Each brings the bound nearer to what prices say; all are bounds."""
-_NO_PRICE = 1e-12
+NO_PRICE = 1e-12
 """Instead of 0, where a path does not pass through all micro-batches."""
 
 
@@ -132,7 +132,7 @@ class _Work:
         empty = self.floor + self.constant
         prices = path_prices(num_micro, self.num_stages)
         others, longer = self.num_ranks - 1, max(float(self.costs[0]) - self.floor, 0.0)
-        cheapest = np.maximum(prices.min(axis=1), _NO_PRICE)
+        cheapest = np.maximum(prices.min(axis=1), NO_PRICE)
         idle = prices.sum(axis=1) * empty  # [L] a path through empty micro-batches
         holding = idle[:, None] + prices * longer  # [L, M] by the longest sequence's place
         work = self.num_ranks * float(self.per_rank(np.array([num_micro]))[0])

@@ -16,7 +16,7 @@ from sbcore.plan.pipeline_prices import path_prices
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, FloatArray, IntArray
 
-_PRICED = 4
+PRICED = 4
 """Micro-batches per stage up to which paths have prices; bounds of more know the last stage."""
 _NEWTON_STEPS = 6
 """Each brings the bound nearer to what prices say; all are bounds."""
@@ -27,32 +27,34 @@ NO_PRICE = 1e-12
 def pipeline_bound(workload: Workload) -> float:
     """Returns a lower bound on the 1F1B makespan of the slowest rank, all on the fastest rank.
 
-    Costs are the least that sequences can have.
+    Costs are the least that sequences can have. Under `micro` the slowest of each micro-step make
+    one pipeline, with the work of the busiest rank.
     """
-    return min(bound for _, bound in bounds_by_count(workload))
+    work, least = _make_work(workload), float("inf")
+    for num_micro, rough in _rough_bounds(workload, work):
+        if rough >= least:  # so are all that follow
+            break
+        least = min(least, work.bound(num_micro, rough))
+    return least
 
 
-def bounds_by_count(workload: Workload) -> list[tuple[int, float]]:
-    """Returns numbers of micro-batches with a lower bound for each, the lowest bounds first.
+def bounds_by_count(workload: Workload, *, up_to: float) -> list[tuple[int, float]]:
+    """Returns all numbers of micro-batches whose lower bound is not above, the lowest first."""
+    work, found = _make_work(workload), []
+    for num_micro, rough in _rough_bounds(workload, work):
+        if rough > up_to:
+            break
+        found.append((num_micro, work.bound(num_micro, rough)))
+    return sorted((f for f in found if f[1] <= up_to), key=lambda found: (found[1], found[0]))
 
-    Numbers left out have no lower bound than the first. Under `micro` the slowest of each
-    micro-step make one pipeline, with the work of the busiest rank.
-    """
-    work = _make_work(workload)
+
+def _rough_bounds(workload: Workload, work: "_Work") -> list[tuple[int, float]]:
+    """Returns all numbers of micro-batches with bounds that need no prices, the lowest first."""
     fewest = min_micro_batches(workload.lengths, workload.topology)
     counts = np.arange(fewest, workload.num_sequences + 1)
     rough = work.rough_bounds(counts)
-    priced, least = [], float("inf")
-    for at in np.argsort(rough, kind="stable").tolist():
-        num_micro, bound = int(counts[at]), float(rough[at])
-        if bound >= least:
-            break
-        finer = bound
-        if num_micro <= _PRICED * work.num_stages:
-            finer = max(bound, work.divided_bound(num_micro))
-        priced.append((num_micro, finer))
-        least = min(least, finer)
-    return sorted(priced, key=lambda found: (found[1], found[0]))
+    order = np.argsort(rough, kind="stable")
+    return list(zip(counts[order].tolist(), rough[order].tolist(), strict=True))
 
 
 def _make_work(workload: Workload) -> "_Work":
@@ -116,13 +118,18 @@ class _Work:
         longest = max(self.costs[0], self.floor) + (members - 1) * self.floor + beside
         return np.maximum(bins[lanes - 1] + beside.min(axis=0), longest.min(axis=0))
 
+    def bound(self, num_micro: int, rough: float) -> float:
+        """Returns the bound for so many micro-batches, from the one that needs no prices."""
+        priced = num_micro <= PRICED * self.num_stages
+        return max(rough, self._divided_bound(num_micro)) if priced else rough
+
     def _bins(self, lanes: int) -> float:
         """Returns the sequences that some of so many lanes per rank holds at least."""
         num_bins = self.num_bins * lanes
         least = max(float(self.costs[0]), float(self.costs.sum()) / num_bins)
         return bin_bound(self.costs, num_bins, least=least)
 
-    def divided_bound(self, num_micro: int) -> float:
+    def _divided_bound(self, num_micro: int) -> float:
         """Returns the bound by prices, for the best place of the longest sequence.
 
         A rank that ends by T has at most so much work that no path is longer, when all that is

@@ -10,7 +10,7 @@ S partial layouts, N sequences, R ranks, M micro-batches per rank, P stages, L p
 import numpy as np
 
 from sbcore.plan.pipeline import makespan_ms
-from sbcore.plan.pipeline_bound import NO_PRICE, bounds_by_count
+from sbcore.plan.pipeline_bound import NO_PRICE, PRICED, bounds_by_count
 from sbcore.plan.pipeline_prices import path_prices
 from sbcore.plan.workload import Workload
 from sbcore.types import FloatArray
@@ -45,9 +45,8 @@ def is_possible(workload: Workload, limit_ms: float, *, max_layouts: int) -> boo
 
     Ranks are alike, and token caps are left out, so what is impossible is so with them too.
     """
-    numbers = [num_micro for num_micro, bound in bounds_by_count(workload) if bound <= limit_ms]
     answer: bool | None = False
-    for num_micro in numbers:
+    for num_micro, _ in bounds_by_count(workload, up_to=limit_ms):
         found = _fits(workload, num_micro, limit_ms=limit_ms, max_layouts=max_layouts)
         if found:
             return True
@@ -57,8 +56,9 @@ def is_possible(workload: Workload, limit_ms: float, *, max_layouts: int) -> boo
 
 def _fits(workload: Workload, num_micro: int, *, limit_ms: float, max_layouts: int) -> bool | None:
     """Returns whether a plan of so many micro-batches per rank takes at most so long."""
-    layouts = np.zeros((1, workload.topology.num_ranks, num_micro))
-    if layouts.size > _MOST_SLOTS:
+    topology = workload.topology
+    layouts = np.zeros((1, topology.num_ranks, num_micro))
+    if layouts.size > _MOST_SLOTS or num_micro > PRICED * topology.num_stages:
         return None
     order = np.sort(workload.costs)[::-1]
     for at, cost in enumerate(order.tolist()):

@@ -22,6 +22,8 @@ Start = tuple[float, Layout]
 
 _SHAKES = 3
 """Random moves or swaps before each restart: fewer fall back, more lose what was found."""
+_NEARLY = 0.03
+"""Share above the best up to which layouts with other numbers of micro-batches are shaken too."""
 _MOST_WORK = 2048
 """Restarts times sequences, times half the stages since pipelines take longer to time: 8 restarts
 at 256 sequences, none above 2,048."""
@@ -40,19 +42,53 @@ def restarted(
 
     Stops at a cost of `enough`. Every start and every shaken layout is a restart.
     """
-    (cost, best), *others = sorted(starts, key=lambda start: start[0])
-    if (now := layout_cost(workload, found := search(workload, best))) < cost:
-        best, cost = found, now
+    (_, first), *others = sorted(starts, key=lambda start: start[0])
+    kept = _Kept(workload)
+    for cost, layout in starts:
+        kept.add(cost, layout)
+    found = search(workload, first)
+    kept.add(layout_cost(workload, found), found)
     rng = np.random.default_rng(seed)
     work = workload.num_sequences * max(workload.topology.num_stages // 2, 1)
     for number in range(min(restarts, _MOST_WORK // work)):
-        if cost <= enough:
+        if kept.best[0] <= enough:
             break
-        again = others[number][1] if number < len(others) else shaken(workload, best, rng)
+        known = number < len(others)
+        again = others[number][1] if known else shaken(workload, kept.base(number), rng)
         found = search(workload, again)
-        if (now := layout_cost(workload, found)) < cost:
-            best, cost = found, now
-    return best
+        kept.add(layout_cost(workload, found), found)
+    return kept.best[1]
+
+
+class _Kept:
+    """The best layout; in pipelines the best with each number of micro-batches.
+
+    Shaking never changes that number, and the best number is not known beforehand.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self._by_count = workload.topology.num_stages > 1
+        self._starts: dict[int, Start] = {}
+
+    @property
+    def best(self) -> Start:
+        """The cheapest of all."""
+        return min(self._starts.values(), key=lambda start: start[0])
+
+    def add(self, cost: float, layout: Layout) -> None:
+        """Keeps the layout if it is the cheapest of its kind."""
+        count = len(layout[0]) if self._by_count else 0
+        if count not in self._starts or cost < self._starts[count][0]:
+            self._starts[count] = (cost, layout)
+
+    def base(self, number: int) -> Layout:
+        """Returns one of those that are nearly as cheap as the best, in turn."""
+        near = self.best[0] * (1.0 + _NEARLY)
+        bases = sorted(
+            (start for start in self._starts.values() if start[0] <= near),
+            key=lambda start: start[0],
+        )
+        return bases[number % len(bases)][1]
 
 
 def shaken(workload: Workload, layout: Layout, rng: np.random.Generator) -> Layout:

@@ -35,7 +35,7 @@ def best_makespan(workload: Workload) -> float:
     return best
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(
     costs=st.lists(st.floats(0.1, 100), min_size=1, max_size=4),
     num_ranks=st.integers(1, 2),

@@ -27,6 +27,8 @@ _NEAR_ENOUGH = 1e-6
 """Gap to the bound at which there is nothing left to find."""
 _WORTH_RESTARTS = 0.005
 """Gap to the bound above which the search begins again."""
+_WORTH_COUNTING = 0.05
+"""Gap to the bound below which so many micro-batches of a pipeline are tried."""
 
 
 def plan(
@@ -41,7 +43,7 @@ def plan(
     workload = make_workload(lengths, topology, cost)
     enough = lower_bound(workload) * (1.0 + _NEAR_ENOUGH)
     tried: list[Start] = []
-    for layout in _greedy_layouts(workload, seed):
+    for layout in _greedy_layouts(workload, enough=enough, seed=seed):
         tried.append((layout_cost(workload, layout), layout))
         if tried[-1][0] <= enough:
             return to_plan(layout)
@@ -58,7 +60,7 @@ def plan(
     )
 
 
-def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
+def _greedy_layouts(workload: Workload, *, enough: float, seed: int) -> Iterator[Layout]:
     """Yields layouts to choose from, the likeliest first."""
     layout, num_micro_batches = with_fewest(workload, onto_ranks)
     yield layout
@@ -66,7 +68,7 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
         yield with_fewest(workload, by_levels)[0]
     if num_micro_batches > min_micro_batches(workload.lengths, workload.topology):
         yield with_fewest(workload, tightly)[0]
-    for count in _other_counts(workload, num_micro_batches):
+    for count in _other_counts(workload, num_micro_batches, enough=enough):
         looser = onto_ranks(workload, count)
         if looser is not None:
             yield looser
@@ -74,11 +76,12 @@ def _greedy_layouts(workload: Workload, seed: int) -> Iterator[Layout]:
     yield random_layout(workload.lengths, workload.topology, seed=seed)
 
 
-def _other_counts(workload: Workload, fewest: int) -> list[int]:
+def _other_counts(workload: Workload, fewest: int, *, enough: float) -> list[int]:
     """Returns further numbers of micro-batches to try: in pipelines those that bounds allow."""
     if workload.topology.num_stages == 1:
         return [fewest + 1]
-    return [count for count, _ in bounds_by_count(workload) if count > fewest]
+    found = bounds_by_count(workload, up_to=enough * (1.0 + _WORTH_COUNTING))
+    return [count for count, _ in found if count > fewest]
 
 
 def _short_layouts(workload: Workload) -> Iterator[Layout]:

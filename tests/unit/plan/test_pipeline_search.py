@@ -1,0 +1,77 @@
+"""The search in pipelines: nothing is lost, caps hold, and no step becomes longer."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbcore.latency.packs import EVEN, WorkShares
+from sbcore.plan.caps import keeps_caps
+from sbcore.plan.layout import layout_cost
+from sbcore.plan.pipeline import makespan_ms
+from sbcore.plan.pipeline_search import improve_pipeline
+from sbcore.plan.placement import Layout
+from sbcore.plan.workload import Workload
+from sbcore.types import Barrier, Topology
+
+
+def dealt(num: int, num_ranks: int, num_micro: int) -> Layout:
+    """Returns one sequence after the other, each in the next micro-batch."""
+    layout: Layout = [[[] for _ in range(num_micro)] for _ in range(num_ranks)]
+    for i in range(num):
+        slot = i % (num_ranks * num_micro)
+        layout[slot % num_ranks][slot // num_ranks].append(i)
+    return layout
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 900), min_size=1, max_size=12),
+    num_ranks=st.integers(1, 3),
+    num_micro=st.integers(1, 4),
+    shares=st.sampled_from([EVEN, WorkShares(400, 0.8, 1.0)]),
+    factors=st.sampled_from([(), (1.0, 1.5, 1.25)]),
+)
+def test_the_search_loses_nothing_and_keeps_the_caps(
+    lengths: list[int],
+    num_ranks: int,
+    num_micro: int,
+    shares: WorkShares,
+    factors: tuple[float, ...],
+) -> None:
+    topology = Topology(
+        num_ranks, Barrier.PIPELINE, 20_000, 12, 3, speed_factors=factors[:num_ranks]
+    )
+    workload = Workload(lengths, [float(n) for n in lengths], 50.0, 1.5, shares, topology)
+    start = dealt(len(lengths), num_ranks, num_micro)
+    found = improve_pipeline(workload, start, rounds=50, enough=0.0)
+    packs = [pack for rank in found for pack in rank]
+    assert sorted(i for pack in packs for i in pack) == list(range(len(lengths)))
+    assert [len(rank) for rank in found] == [num_micro] * num_ranks
+    assert all(keeps_caps(pack, lengths, topology) for pack in packs)
+    assert layout_cost(workload, found) <= layout_cost(workload, start) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("max_tokens", "max_sequences"), [(1000, 0), (20_000, 2)])
+def test_moves_that_break_a_cap_are_not_made(max_tokens: int, max_sequences: int) -> None:
+    lengths = np.random.default_rng(0).integers(300, 500, size=12).tolist()
+    topology = Topology(2, Barrier.PIPELINE, max_tokens, max_sequences, 4)
+    workload = Workload(lengths, [float(n) for n in lengths], 900.0, 0.0, EVEN, topology)
+    found = improve_pipeline(workload, dealt(12, 2, 4), rounds=50, enough=0.0)
+    assert max(len(pack) for rank in found for pack in rank) == 2
+    assert all(keeps_caps(pack, lengths, topology) for rank in found for pack in rank)
+
+
+def test_orders_found_are_near_the_best_of_all() -> None:
+    rng, above = np.random.default_rng(0), []
+    topology = Topology(1, Barrier.PIPELINE, 10_000, 1, 3)
+    for _ in range(20):
+        costs = rng.lognormal(3, 1, 5).tolist()
+        workload = Workload([1] * 5, costs, 1.0, 0.0, EVEN, topology)
+        found = improve_pipeline(workload, [[[i] for i in range(5)]], rounds=50, enough=0.0)
+        best = makespan_ms(np.array(list(permutations(costs))), 3).min()
+        above.append(layout_cost(workload, found) / best - 1.0)
+    assert np.mean(above) < 0.01
+    assert min(above) > -1e-9

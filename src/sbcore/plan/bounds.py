@@ -19,7 +19,24 @@ from sbcore.types import Barrier, FloatArray, Topology
 
 
 def lower_bound(workload: Workload) -> float:
-    """Returns a lower bound on the step's cost under the workload's barrier.
+    """Returns the best lower bound known on the step's cost under the workload's barrier."""
+    return raised_bound(workload, first_bound(workload))
+
+
+def raised_bound(workload: Workload, bound: float) -> float:
+    """Returns the bound, raised by what can be proved in some milliseconds where ranks have stages.
+
+    All ranks count as the fastest one. Under barrier `micro` nothing more is proved.
+    """
+    topology = workload.topology
+    if topology.num_stages == 1 or topology.barrier is Barrier.MICRO:
+        return bound
+    fastest = min(topology.factors)
+    return proved_bound(_at_least_shares(workload), bound / fastest) * fastest
+
+
+def first_bound(workload: Workload) -> float:
+    """Returns a lower bound on the step's cost by sums and paths alone.
 
     max(mean load, longest sequence, w_R + w_(R+1) and its kin, loads that gaps keep out of reach),
     where every rank also pays M * c and no micro-batch costs less than f, with M the fewest that
@@ -47,11 +64,8 @@ def lower_bound(workload: Workload) -> float:
     if topology.num_stages > 1:
         busy = max(shared, (work + extra) * factors.min())
         fastest = float(factors.min())
-        bound = _last_stage_bound(workload, float(busiest), busy=float(busy)) / fastest
-        bound = max(bound, pipeline_bound(workload))
-        if topology.barrier is not Barrier.MICRO:
-            bound = proved_bound(workload, bound)
-        return bound * fastest
+        last_stage = _last_stage_bound(workload, float(busiest), busy=float(busy))
+        return max(last_stage, pipeline_bound(workload) * fastest)
     return float(busiest)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sbcore.config.method import SabBalancer
 from sbcore.plan.balancers.random import random_layout
-from sbcore.plan.bounds import lower_bound
+from sbcore.plan.bounds import first_bound, raised_bound
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.layout import layout_cost, to_plan, with_fewest
 from sbcore.plan.local_search import improve
@@ -41,12 +41,14 @@ def plan(
 ) -> BatchPlan:
     """Returns a plan even in predicted latency under the topology's barrier."""
     workload = make_workload(lengths, topology, cost)
-    enough = lower_bound(workload) * (1.0 + _NEAR_ENOUGH)
+    bound = first_bound(workload)
+    enough = bound * (1.0 + _NEAR_ENOUGH)
     tried: list[Start] = []
     for layout in _greedy_layouts(workload, enough=enough, seed=seed):
         tried.append((layout_cost(workload, layout), layout))
         if tried[-1][0] <= enough:
             return to_plan(layout)
+    enough = raised_bound(workload, bound) * (1.0 + _NEAR_ENOUGH)
     rounds = config.local_search_rounds
     alone = topology.num_stages > 1 and topology.barrier is not Barrier.MICRO
     improved = improve_pipeline if alone else improve

@@ -29,7 +29,7 @@ from sbcore.ablation.table_in_use import differences, read_header, read_latency
 from sbcore.config.schema import Config
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
-from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.complaint import complain
 from sbcore.train.ranks import Ranks, start_ranks
 
 
@@ -42,8 +42,7 @@ def main() -> None:
     try:
         _compare(parse_arguments(None))
     except SparseBalanceError as error:
-        if rank == "0" or isinstance(error, MicroBatchTooLarge):
-            sys.stderr.write(f"{error}\n")
+        complain(error)
         sys.exit(2)
     except torch.OutOfMemoryError as error:
         what = str(error).partition(". ")[0]

@@ -3,7 +3,6 @@
 This file only orders things; what a step is stands in `loop`.
 """
 
-import os
 import sys
 import time
 from contextlib import closing
@@ -19,12 +18,12 @@ from sbcore.model.assemble import TrainableModel, assemble
 from sbcore.model.build import read_model_config, shape_config
 from sbcore.tracking import stage_tracker
 from sbcore.train.checkpoints import Checkpoints
+from sbcore.train.complaint import complain
 from sbcore.train.faults import NonFiniteCount
 from sbcore.train.files import RunFiles
 from sbcore.train.finish import save_model
 from sbcore.train.identity import run_identity
 from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_inputs
-from sbcore.train.memory import MicroBatchTooLarge
 from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.train.rehearsal import rehearse
 from sbcore.train.run import TrainingRun
@@ -42,8 +41,7 @@ def main() -> None:
         ranks = start_ranks(wanted=stage.topology.num_ranks, device=stage.topology.device)
         _run(stage, ranks, arguments)
     except SparseBalanceError as error:
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, MicroBatchTooLarge):
-            sys.stderr.write(f"{error}\n")
+        complain(error)
         sys.exit(2)
     finally:
         if dist.is_initialized():

@@ -27,6 +27,10 @@ def simulate(
     look_ahead: Annotated[
         int | None, typer.Option(min=1, help="Global batches regrouped: a change of sampling.")
     ] = None,
+    max_extrapolation: Annotated[
+        float | None,
+        typer.Option(min=1, help="How far beyond the table's lengths to predict, a factor."),
+    ] = None,
     column: Annotated[str | None, typer.Option(help="The csv's column of lengths.")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Picture to write: speedup by ranks and global batch.")
@@ -44,8 +48,13 @@ def simulate(
     num_ranks, num_stages = words.parse_topology(topology)
     names, barrier_kind = words.parse_variants(variants), words.parse_barrier(barrier)
     speeds = words.parse_slow_ranks(slow_ranks, num_ranks)
-    given = {"num_steps": steps, "max_tokens": max_tokens, "top_k": top_k, "seed": seed}
-    given["look_ahead"] = look_ahead
+    given: dict[str, float | None] = {
+        "num_steps": steps,
+        "max_tokens": max_tokens,
+        "top_k": top_k,
+        "seed": seed,
+    }
+    given |= {"look_ahead": look_ahead, "max_extrapolation": max_extrapolation}
     config = SimulationConfig.model_validate({k: v for k, v in given.items() if v is not None})
     model, block_size, name = load_latency(latency, block_size=config.block_size)
     found = read_lengths(lengths, column=column)
@@ -66,6 +75,8 @@ def simulate(
         picture.draw_figure(figure, setting, names)
     if as_json:
         sys.stdout.write(show.to_json(results) + "\n")
+        if setting.num_extrapolated:
+            sys.stderr.write(f"{show.extrapolation(setting)}\n")
     else:
         show.print_table(setting, results)
 

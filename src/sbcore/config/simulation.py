@@ -42,6 +42,8 @@ class SimulationConfig(Section):
     """The fixed budget k0, blocks."""
     max_tokens: PositiveInt = 65_536
     """Most packed tokens in a micro-batch; a longer sequence travels alone."""
+    max_extrapolation: float = Field(default=1.0, ge=1.0)
+    """How far beyond a table's longest length to predict, as a factor; 1 refuses, as in plans."""
     look_ahead: PositiveInt = 1
     """Global batches regrouped together by length: a change of sampling; 1 = off."""
     token_band: float = Field(default=0.25, gt=0, lt=1)

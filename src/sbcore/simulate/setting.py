@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbcore.artifacts import read_json
 from sbcore.config.data import SamplingConfig
@@ -89,15 +90,23 @@ class Setting:
             raise SparseBalanceError(
                 f"--lengths: {count} sequences: fewer than the {wanted}. give more of them."
             )
-        budgets = np.full(count, self.config.top_k)
-        beyond = np.flatnonzero(self.latency.extrapolates(self.lengths, budgets))
+        within = np.ceil(self.lengths / self.config.max_extrapolation).astype(np.int64)
+        beyond = np.flatnonzero(self._extrapolated(within))
         if len(beyond):
             longest = int(self.lengths[beyond].max())
             raise SparseBalanceError(
                 f"--latency = {self.latency_name}: the table does not reach {longest} tokens at "
-                f"top_k {self.config.top_k} ({len(beyond)} of {count} sequences). "
-                "leave them out, or measure longer lengths with profile-latency."
+                f"top_k {self.config.top_k} ({len(beyond)} of {count} sequences). leave them out, "
+                "measure longer lengths with profile-latency, or give --max-extrapolation FACTOR."
             )
+
+    @property
+    def num_extrapolated(self) -> int:
+        """Returns how many sequences the table does not reach."""
+        return int(self._extrapolated(self.lengths).sum())
+
+    def _extrapolated(self, lengths: IntArray) -> NDArray[np.bool_]:
+        return self.latency.extrapolates(lengths, np.full(len(lengths), self.config.top_k))
 
 
 def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, str]:

@@ -30,10 +30,20 @@ def describe(setting: Setting) -> list[str]:
         f"latency: {setting.latency_name}",
         f"coverage by law: {setting.config.coverage.sentence}",
     ]
+    if setting.num_extrapolated:
+        lines.append(extrapolation(setting))
     if setting.config.look_ahead > 1:
         lines.append(f"global batches: {describe_sampling(setting.sampling)}")
     slow = [f"rank {r} x {f:g}" for r, f in enumerate(setting.speed_factors) if f != 1.0]
     return lines + ([f"times of {', '.join(slow)}; plans know it"] if slow else [])
+
+
+def extrapolation(setting: Setting) -> str:
+    """Returns the sentence that flags sequences beyond the latency table."""
+    return (
+        f"extrapolated: {setting.num_extrapolated} of {len(setting.lengths)} sequences are longer "
+        "than the latency table measured"
+    )
 
 
 def print_table(setting: Setting, results: Sequence[VariantResult]) -> None:

@@ -126,6 +126,11 @@ def test_a_measured_table_is_used_and_refuses_what_it_does_not_reach(
         rows.write("100,65537\n")
     assert call(monkeypatch, lengths=str(lengths), latency=str(tmp_path / file)) == 2
     assert "does not reach 65537 tokens at top_k 32 (1 of 101" in capsys.readouterr().err
+    words = {"lengths": str(lengths), "latency": str(tmp_path / file), "max_extrapolation": "1.5"}
+    assert call(monkeypatch, **words) == 0
+    assert "extrapolated: 1 of 101 sequences" in " ".join(capsys.readouterr().out.split())
+    assert call(monkeypatch, **words, json="") == 0
+    assert "extrapolated: 1 of 101 sequences" in capsys.readouterr().err
 
 
 def test_an_index_is_read_too(

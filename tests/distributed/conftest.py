@@ -18,6 +18,7 @@ def torchrun(repository):
 
     def run(*words, num_ranks=2, check=True):
         paths = [str(repository / "src"), str(repository / "kernels")]
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={num_ranks}", *map(str, words)]

@@ -1,8 +1,8 @@
 """Which budget a trained model needs: its scores at top_k 1, 2, 4, ... and with full attention.
 
-The budget holds while the prompt is read; the answer is decoded densely over the whole cache, as
-in every evaluation here. Each budget is an evaluation of its own (``top_k_4/``, ``full/``), so a
-killed run goes on where it was.
+The budget holds while the prompt is read, and for the answer with ``evaluate.decoding: sparse``.
+Each budget is an evaluation of its own (``top_k_4/``, ``full/``), so a killed run goes on where it
+was.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +50,8 @@ def score_budgets(
     """Writes ``budget_curve.json``, ``.csv`` and ``.png`` to ``out``, returns the first's content.
 
     Budgets are ``evaluate.curve_top_k``; full attention is always added. The configuration's own
-    top_k is the one the model was trained with, marked in the figure if the variant is sparse.
+    top_k is the one the model was trained with, marked in the figure if it is one of them and the
+    variant is sparse.
     ``difference_to_full`` holds 95 % intervals of paired differences, in points; ``enough_top_k``
     for each task the smallest budget from which on it is not distinguishably below full attention.
 
@@ -121,6 +122,7 @@ def _summarize(config: EvaluateStage, points: Sequence[_Point]) -> dict[str, Any
     return {
         "variant": config.variant,
         "block_size": block_size,
+        "decoding": config.evaluate.decoding,
         "trained_top_k": config.attention.top_k if config.kind == "sparse" else None,
         "budgets": budgets,
         "enough_top_k": {task: enough_top_k(budgets, task) for task in full.result["scores"]},

@@ -43,9 +43,8 @@ def draw_curve(summary: Mapping[str, Any]) -> "Figure":
         if (trained := str(summary["trained_top_k"])) in labels:
             axes.axvline(labels.index(trained), color="grey", lw=1, ls=":", label="trained with")
         axes.set_ylim(0, 102)  # markers at 100 stay whole
-        axes.set_xlabel(
-            f"top_k, blocks of {summary['block_size']} tokens, while the prompt is read"
-        )
+        when = "" if summary["decoding"] == "sparse" else ", while the prompt is read"
+        axes.set_xlabel(f"top_k, blocks of {summary['block_size']} tokens{when}")
         axes.set_ylabel("score, %")
         axes.grid(visible=True, alpha=0.3)
         figure.legend(loc="outside right upper", frameon=False)

@@ -7,12 +7,11 @@ An object by task name, for example ``{"recall": {"metric": "exact", "max_new_to
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter
 
 from sbcore.artifacts import write_json
-from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.checked_json import read_checked
 from sbcore.evaluate.metrics import find_metric
-from sbcore.evaluate.rows import first_mistake
 from sbcore.evaluate.tasks import Task
 
 FILE = "tasks.json"
@@ -51,10 +50,7 @@ def read_descriptions(folder: Path) -> dict[str, TaskDescription]:
     path = folder / FILE
     if not path.is_file():
         return {}
-    try:
-        found = _DESCRIPTIONS.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise SparseBalanceError(f"{path}: {first_mistake(error)}.") from error
+    found = read_checked(path, _DESCRIPTIONS)
     for name, description in found.items():
         find_metric(description.metric, place=f"{path}: {name}")
     return found

@@ -1,5 +1,7 @@
 """Loads what answers the prompts: the trained model with its attention, and its tokenizer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,8 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
     """Returns the directory's tokenizer.
 
     Raises:
-        SparseBalanceError: It is no tokenizer directory, or a chat template is needed and missing.
+        SparseBalanceError: It is no tokenizer directory, a file in it is broken, or a chat template
+            is needed and missing.
     """
     from transformers import AutoTokenizer
 
@@ -26,9 +29,10 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
             f"{folder}: not a tokenizer directory, tokenizer_config.json is missing. "
             "give a Hugging Face directory."
         )
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    with _broken_in_one_line(folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     if needs_template and tokenizer.chat_template is None:
         raise SparseBalanceError(
             f"{folder}: the tokenizer has no chat template. add chat_template.jinja to the "
@@ -49,7 +53,8 @@ def load_generator(
     Weights are bfloat16 on a GPU and float32 on a CPU, however they were saved.
 
     Raises:
-        SparseBalanceError: It is no model directory of a known family.
+        SparseBalanceError: It is no model directory of a known family, or its weights are missing
+            or broken.
     """
     import torch
 
@@ -59,9 +64,26 @@ def load_generator(
     from sbcore.model.build import load_model
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = load_model(model_dir, dtype=dtype).to(device).eval()
+    with _broken_in_one_line(model_dir, "model"):
+        model = load_model(model_dir, dtype=dtype)
+    model = model.to(device).eval()
     register_generation()
     model.set_attn_implementation(GENERATION_NAME)
     top_k = config.attention.top_k if config.kind == "sparse" else None
     sparsely = config.evaluate.decoding == "sparse"
     return Generator(PackedModel(model, config.attention, top_k, sparsely), tokenizer)
+
+
+@contextmanager
+def _broken_in_one_line(folder: Path, what: str) -> Iterator[None]:
+    """Makes one line for users of what the library raises about a directory's files."""
+    try:
+        yield
+    except SparseBalanceError:
+        raise
+    except Exception as error:  # of many types: the parsers', the weights file's own, OSError
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise SparseBalanceError(
+            f"{folder}: the {what} cannot be loaded: {reason}. give a Hugging Face directory with "
+            "all its files whole."
+        ) from error

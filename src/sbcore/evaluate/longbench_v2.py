@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sbcore.artifacts import digest_file, write_json
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.checked_json import read_checked
 from sbcore.evaluate.descriptions import TaskDescription
 from sbcore.evaluate.multiple_choice import chosen
 from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
 from sbcore.evaluate.pairs import read_pairs
-from sbcore.evaluate.rows import ExampleRow, first_mistake, read_rows
+from sbcore.evaluate.rows import ExampleRow, read_rows
 from sbcore.evaluate.scoring import percent
 from sbcore.evaluate.task_folder import LoadedTask
 from sbcore.evaluate.tasks import Task
@@ -163,10 +164,7 @@ def _data_file(source: Path) -> Path:
 def _read_questions(path: Path) -> list[Question]:
     if path.suffix == ".jsonl":
         return read_rows(path, Question)
-    try:
-        return TypeAdapter(list[Question]).validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise SparseBalanceError(f"{path}: record {first_mistake(error)}.") from error
+    return read_checked(path, TypeAdapter(list[Question]))
 
 
 def _row(question: Question) -> dict[str, Any]:

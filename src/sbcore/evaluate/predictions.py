@@ -16,6 +16,7 @@ from sbcore.artifacts import read_json, replace_when_done, write_json
 from sbcore.evaluate.rows import ExampleRow
 
 STATE = "state.json"
+_PARTIAL = ".jsonl.partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,13 @@ class PredictionFile:
 
     def partial(self, rank: int) -> Path:
         """Returns a rank's part of the file while it grows."""
-        name = f"{self.task}.jsonl.partial"
+        name = f"{self.task}{_PARTIAL}"
         return self.folder / (f"{name}.{rank}" if rank else name)
 
     @property
     def partials(self) -> list[Path]:
         """The parts of all ranks that are there, of whatever number of ranks."""
-        return sorted(self.folder.glob(f"{escape(self.task)}.jsonl.partial*"))
+        return sorted(self.folder.glob(f"{escape(self.task)}{_PARTIAL}*"))
 
     def kept(self) -> dict[int, str]:
         """Returns the predictions by index that are there already and were made with the same."""
@@ -73,6 +74,12 @@ class PredictionFile:
                 file.write(_line(row_of(predictions[index], row)))
         for path in self.partials:
             path.unlink()
+
+
+def unfinished_tasks(folder: Path) -> tuple[str, ...]:
+    """Returns the tasks of an evaluation that has not come to their end, if any."""
+    names = {path.name.partition(_PARTIAL)[0] for path in folder.glob(f"*{_PARTIAL}*")}
+    return tuple(sorted(names))
 
 
 def row_of(prediction: str, row: ExampleRow) -> dict[str, Any]:

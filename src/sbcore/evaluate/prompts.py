@@ -30,7 +30,7 @@ def fill_template(template: str, row: ExampleRow, *, place: str) -> str:
     """
     try:
         return template.format(**row.model_dump())
-    except (KeyError, IndexError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise SparseBalanceError(
             f"{place}: template: {type(error).__name__}: {error}. "
             "name only fields of the row in braces."
@@ -59,12 +59,31 @@ def encode_prompt(
     """Returns the ids of a prompt: its middle cut first, the chat template put around it then.
 
     The limit is therefore the prompt's own; template and answer come on top.
+
+    Raises:
+        SparseBalanceError: The chat template is broken, or refuses a message of the user's.
     """
     text, truncated = truncate_middle(tokenizer, text, max_prompt_tokens=max_prompt_tokens)
     if not chat:
         return Prompt(tokenizer(text, verbose=False)["input_ids"], truncated)
-    messages = [{"role": "user", "content": text}]
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    rendered = _as_message(tokenizer, text)
     # The template writes the special tokens itself; the tokenizer must not add them again.
     ids = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
     return Prompt(ids, truncated)
+
+
+def _as_message(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """Returns the text as the user's message, as the chat template writes it."""
+    from jinja2 import TemplateError
+
+    messages = [{"role": "user", "content": text}]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise SparseBalanceError(
+            f"{tokenizer.name_or_path}: chat template: {error}. correct chat_template.jinja, or "
+            "set evaluate.prompt_style to plain, as base models are asked."
+        ) from error
+    return str(rendered)

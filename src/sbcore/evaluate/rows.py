@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.checked_json import first_mistake
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -97,24 +98,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
 
 
-def first_mistake(error: ValidationError) -> str:
-    """Returns ``key = value: what is wrong`` for the first mistake that pydantic found."""
-    first = error.errors()[0]
-    key = ".".join(map(str, first["loc"])) or "row"
-    value = "" if first["type"] == "missing" else f" = {_short(first['input'])}"
-    return f"{key}{value}: {first['msg'].lower()}"
-
-
 def _check(record: object, model: type[Row], place: str) -> Row:
     try:
         return model.model_validate(record)
     except ValidationError as error:
         fields = ", ".join(n for n, field in model.model_fields.items() if field.is_required())
         raise SparseBalanceError(
-            f"{place}: {first_mistake(error)}. a row needs {fields}."
+            f"{place}: {first_mistake(error, whole='row')}. a row needs {fields}."
         ) from error
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,7 @@
 """Scores of prediction files that exist already: ``sb evaluate --score-only``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import read_descriptions
 from sbcore.evaluate.longbench import averages, balanced_examples, category_means
+from sbcore.evaluate.predictions import unfinished_tasks
 from sbcore.evaluate.rows import SUFFIXES, PredictionRow, find_rows_file, read_rows
 from sbcore.evaluate.scoring import TaskScore, score_rows
 from sbcore.evaluate.tasks import Task, benchmark_tasks, find_task
@@ -19,9 +21,13 @@ from sbcore.evaluate.tasks import Task, benchmark_tasks, find_task
 
 @dataclass(frozen=True, slots=True)
 class PredictionScores:
-    """The scores of a folder of predictions, in the order of the tasks' tables."""
+    """The scores of a folder of predictions, in the order of the tasks' tables.
+
+    ``unfinished`` tasks belong to an evaluation that was killed or still runs.
+    """
 
     tasks: tuple[TaskScore, ...]
+    unfinished: tuple[str, ...]
 
     @property
     def scores(self) -> dict[str, float]:
@@ -30,8 +36,11 @@ class PredictionScores:
 
     @property
     def notices(self) -> list[str]:
-        """One line for each task whose number of rows is not the official one."""
-        return [text for entry in self.tasks if (text := _notice(entry)) is not None]
+        """One line for each task whose number of rows is not the official one, one for the rest."""
+        notices = [text for entry in self.tasks if (text := _notice(entry)) is not None]
+        return (
+            [*notices, f"partial: {_unfinished(self.unfinished)}"] if self.unfinished else notices
+        )
 
 
 def score_predictions(folder: Path) -> PredictionScores:
@@ -44,12 +53,13 @@ def score_predictions(folder: Path) -> PredictionScores:
     files = _prediction_files(folder)
     progress = Console(stderr=True)
     return PredictionScores(
-        tuple(
+        unfinished=unfinished_tasks(folder),
+        tasks=tuple(
             score_rows(task, read_rows(files[task], PredictionRow), files[task])
             for task in track(
                 files, "Scoring", console=progress, transient=True, disable=not progress.is_terminal
             )
-        )
+        ),
     )
 
 
@@ -75,15 +85,25 @@ def _prediction_files(folder: Path) -> dict[Task, Path]:
         )
     files = [path.name for path in folder.iterdir() if path.is_file()]
     names = {file.removesuffix(end) for file in files for end in SUFFIXES if file.endswith(end)}
+    if not names and (unfinished := unfinished_tasks(folder)):
+        raise SparseBalanceError(f"{folder}: nothing to score: {_unfinished(unfinished)}")
     if not names:
         raise SparseBalanceError(
             f"{folder}: no TASK.jsonl or TASK.jsonl.gz in it. put one file per task there."
         )
     described = {name: entry.as_task(name) for name, entry in read_descriptions(folder).items()}
     order = [*described, *benchmark_tasks()]
-    tasks = [find_task(name, described, place=str(folder)) for name in sorted(names)]
+    tasks = [find_task(name, described, place=str(folder), groups=()) for name in sorted(names)]
     tasks.sort(key=lambda task: order.index(task.name))
     return {task: path for task in tasks if (path := find_rows_file(folder, task.name))}
+
+
+def _unfinished(tasks: Sequence[str]) -> str:
+    named = ", ".join(tasks[:3]) + (", ..." if len(tasks) > 3 else "")
+    return (
+        f"{len(tasks)} tasks of an evaluation are not finished ({named}). "
+        "let it finish, or run it again: it goes on where it was."
+    )
 
 
 def _notice(entry: TaskScore) -> str | None:

@@ -7,14 +7,22 @@ the folder itself as ``TASK.jsonl`` or ``TASK.jsonl.gz``. Described: ``tasks.jso
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from sbcore.artifacts import read_json
+from pydantic import PositiveInt, TypeAdapter
+
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.checked_json import read_checked
 from sbcore.evaluate.descriptions import FILE, TaskDescription, read_descriptions
 from sbcore.evaluate.longbench import standard_name
 from sbcore.evaluate.rows import ExampleRow, read_rows
-from sbcore.evaluate.task_names import expand_names, rows_file
+from sbcore.evaluate.task_names import expand_names, group_names, rows_file
 from sbcore.evaluate.tasks import Task, find_task
+
+Entry = TypeVar("Entry")
+
+_TEMPLATES = TypeAdapter(dict[str, str])
+_LIMITS = TypeAdapter(dict[str, PositiveInt])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,10 @@ def load_tasks(
     described = {folder: read_descriptions(folder) for folder in folders}
     merged = {name: entry for entries in described.values() for name, entry in entries.items()}
     tasks = {name: entry.as_task(name) for name, entry in merged.items()}
+    place, groups = ", ".join(map(str, folders)), group_names(merged)
     loaded = []
     for name in expand_names(names, merged, folders):
-        task = find_task(name, tasks, place=", ".join(map(str, folders)))
+        task = find_task(name, tasks, place=place, groups=groups)
         folder = _folder_of(name, described)
         loaded.append(_load_task(folder, task, described[folder], max_examples))
     return loaded
@@ -101,13 +110,17 @@ def _as_shipped(folder: Path, task: Task) -> tuple[Task, str]:
             f"{folder}: no config/ in it. give a LongBench folder as its authors ship it "
             f"(config/dataset2prompt.json), or describe the tasks in {FILE}."
         )
-    templates = read_json(config / "dataset2prompt.json")
-    limits = read_json(config / "dataset2maxlen.json")
     name = standard_name(task.name)
-    for values, file in ((templates, "dataset2prompt.json"), (limits, "dataset2maxlen.json")):
-        if name not in values:
-            raise SparseBalanceError(f"{config / file}: {name}: missing. add the task to it.")
-    return replace(task, max_new_tokens=int(limits[name])), str(templates[name])
+    template = _entry(config / "dataset2prompt.json", name, _TEMPLATES)
+    limit = _entry(config / "dataset2maxlen.json", name, _LIMITS)
+    return replace(task, max_new_tokens=limit), template
+
+
+def _entry(path: Path, name: str, form: TypeAdapter[dict[str, Entry]]) -> Entry:
+    entries = read_checked(path, form)
+    if name not in entries:
+        raise SparseBalanceError(f"{path}: {name}: missing. add the task to it.")
+    return entries[name]
 
 
 def _rows_path(folder: Path, name: str) -> Path:

@@ -12,8 +12,12 @@ from sbcore.evaluate.descriptions import TaskDescription
 from sbcore.evaluate.longbench import STANDARD
 from sbcore.evaluate.longbench import TASKS as LONGBENCH
 from sbcore.evaluate.rows import find_rows_file
+from sbcore.evaluate.ruler.tasks import TASKS as RULER
+from sbcore.evaluate.ruler.tasks import split_name
+from sbcore.evaluate.tasks import benchmark_tasks
 
 _PREFIX = "longbench_"
+_MADE = ("niah", "ruler")
 _GROUPS = {
     "longbench": tuple(task.name for task in STANDARD),
     "longbench_e": tuple(task.name for task in LONGBENCH[len(STANDARD) :]),
@@ -21,8 +25,21 @@ _GROUPS = {
 
 
 def harness_name(name: str) -> str:
-    """Returns the name under which lm-evaluation-harness knows a task, its own if it does not."""
-    return f"{_PREFIX}{name}" if name in {task.name for task in LONGBENCH} else name
+    """Returns the name under which lm-evaluation-harness knows a task, its own if it does not.
+
+    RULER's tasks have no length in their names there: it is the name of the score.
+    """
+    if name in {task.name for task in LONGBENCH}:
+        return f"{_PREFIX}{name}"
+    sized = split_name(name)
+    return sized[0] if sized else name
+
+
+def group_names(described: Mapping[str, TaskDescription]) -> list[str]:
+    """Returns what stands for several tasks: benchmarks, and RULER's tasks without a length."""
+    made = {entry.category for entry in described.values()} & set(_MADE)
+    bases = {sized[0] for task in described if (sized := split_name(task))}
+    return [*_GROUPS, *sorted(made | bases)]
 
 
 def expand_names(
@@ -51,8 +68,9 @@ def _expand(
         return members
     if name in _GROUPS:
         return _of_group(name, folders)
-    plain = name.removeprefix(_PREFIX)
-    return [plain if harness_name(plain) == name else name]
+    if name in _MADE or name in RULER:
+        raise _none_there(name, folders, "make them with sb make-tasks and give their folder.")
+    return [name if name in benchmark_tasks() else name.removeprefix(_PREFIX)]
 
 
 def _belongs(task: str, name: str, description: TaskDescription) -> bool:
@@ -63,9 +81,12 @@ def _belongs(task: str, name: str, description: TaskDescription) -> bool:
 def _of_group(name: str, folders: Sequence[Path]) -> list[str]:
     members = [task for task in _GROUPS[name] if any(rows_file(folder, task) for folder in folders)]
     if not members:
-        places = ", ".join(map(str, folders))
-        raise SparseBalanceError(
-            f"evaluate.tasks: {name}: none of its tasks is in {places}. "
-            "give the folder of the benchmark's data."
-        )
+        raise _none_there(name, folders, "give the folder of the benchmark's data.")
     return members
+
+
+def _none_there(name: str, folders: Sequence[Path], what_to_do: str) -> SparseBalanceError:
+    places = ", ".join(map(str, folders))
+    return SparseBalanceError(
+        f"evaluate.tasks: {name}: none of its tasks is in {places}. {what_to_do}"
+    )

@@ -4,7 +4,7 @@ Benchmarks are families, one table each, loaded when asked for: a new one is a f
 `Task` and a row here. Other tasks need no code: their folder describes them (`descriptions`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pkgutil import resolve_name
@@ -44,14 +44,16 @@ def benchmark_tasks() -> dict[str, Task]:
     return {task.name: task for table in tables for task in table}
 
 
-def find_task(name: str, described: Mapping[str, Task], *, place: str) -> Task:
+def find_task(
+    name: str, described: Mapping[str, Task], *, place: str, groups: Iterable[str]
+) -> Task:
     """Returns the task of this name, from a folder's own descriptions before the benchmarks.
 
     Raises:
         SparseBalanceError: No such task; ``place`` says where it was asked for and near names
-            are offered.
+            are offered, those of ``groups`` too.
     """
     tasks = benchmark_tasks() | dict(described)
     if name not in tasks:
-        raise SparseBalanceError(f"{place}: {unknown_name('task', name, tasks)}")
+        raise SparseBalanceError(f"{place}: {unknown_name('task', name, [*tasks, *groups])}")
     return tasks[name]

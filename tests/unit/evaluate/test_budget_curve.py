@@ -123,7 +123,11 @@ def test_figure_has_a_line_for_each_task():
         {"top_k": top_k, "scores": {"recall": score, "needle": 90.0}, "score_mean": score}
         for top_k, score in ((1, 10.0), (2, 60.0), (None, 95.0))
     ]
-    figure = draw_curve({"budgets": points, "trained_top_k": 2, "block_size": 32})
+    summary = {"budgets": points, "trained_top_k": 2, "block_size": 32, "decoding": "dense"}
+    figure = draw_curve(summary)
+    assert figure.axes[0].get_xlabel().endswith("while the prompt is read")
+    label = draw_curve(summary | {"decoding": "sparse"}).axes[0].get_xlabel()
+    assert label == "top_k, blocks of 32 tokens"  # the answer is under the budget too
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"recall", "needle", "mean", "trained with"}
     assert list(lines["recall"].get_ydata()) == [10, 60, 95]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from shutil import copytree
 
 import pytest
 import torch
@@ -190,6 +191,15 @@ def test_partial_result_keeps_the_finished_tasks(start, make_config, tmp_path, c
         start(make_config(batch_size=1), tmp_path / "out")
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert (list(result["scores"]), result["partial"]) == (["first"], True)
+    scored = score_predictions(tmp_path / "out")
+    assert list(scored.scores) == ["first"]
+    assert scored.notices == [
+        "partial: 1 tasks of an evaluation are not finished (second). let it finish, or run it "
+        "again: it goes on where it was."
+    ]
+    (tmp_path / "out/first.jsonl").unlink()
+    with pytest.raises(SparseBalanceError, match="nothing to score: 1 tasks of an evaluation"):
+        score_predictions(tmp_path / "out")
 
 
 def test_finished_run_generates_nothing_again(start, make_config, tmp_path, counted):
@@ -257,6 +267,40 @@ def test_folders_that_are_none(start, make_config, tmp_path):
     with pytest.raises(SparseBalanceError, match="not a model directory"):
         start(make_config(), tmp_path / "out", model_dir=tmp_path)
     assert not list((tmp_path / "out").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("tokenizer.json", "{", "tokenizer: the tokenizer cannot be loaded: Expecting property"),
+        ("model.safetensors", "{", "model: the model cannot be loaded: "),
+        ("chat_template.jinja", "{% if %}", "tokenizer: chat template: Expected an expression"),
+        ("chat_template.jinja", "{{ raise_exception('no') }}", "tokenizer: chat template: no. "),
+    ],
+)
+def test_broken_files(
+    start, make_config, tmp_path, task_dir, model_dir, tokenizer_dir, name, text, wrong
+):
+    copytree(model_dir, tmp_path / "model")
+    copytree(tokenizer_dir, tmp_path / "tokenizer")
+    described = (task_dir / "tasks.json").read_text()
+    (task_dir / "tasks.json").write_text(
+        described.replace('"template"', '"chat": true, "template"')
+    )
+    folder = tmp_path / ("model" if name == "model.safetensors" else "tokenizer")
+    (folder / name).write_text(text)
+    folders = {"model_dir": tmp_path / "model", "tokenizer_dir": tmp_path / "tokenizer"}
+    with pytest.raises(SparseBalanceError) as caught:
+        start(make_config(), tmp_path / "out", **folders)
+    assert str(caught.value).startswith(f"{tmp_path}/{wrong}")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_missing(start, make_config, tmp_path, model_dir):
+    copytree(model_dir, tmp_path / "model")
+    (tmp_path / "model/model.safetensors").unlink()
+    with pytest.raises(SparseBalanceError, match=r"cannot be loaded: .*model\.safetensors"):
+        start(make_config(), tmp_path / "out", model_dir=tmp_path / "model")
 
 
 def test_no_such_device(start, make_config, tmp_path):

@@ -97,4 +97,4 @@ def test_length_buckets(length, bucket):
 
 def test_unknown_task_offers_near_names():
     with pytest.raises(SparseBalanceError, match=r"here: task = 'hotpot_qa'.*Did you mean 'hotpot"):
-        find_task("hotpot_qa", {}, place="here")
+        find_task("hotpot_qa", {}, place="here", groups=())

@@ -20,6 +20,7 @@ from sbcore.evaluate.ruler.tasks import TASKS, split_name
 from sbcore.evaluate.scores import score_predictions
 from sbcore.evaluate.scoring import score_rows
 from sbcore.evaluate.task_folder import load_tasks
+from sbcore.evaluate.task_names import harness_name
 
 LENGTH = 2400  # bytes are tokens here
 FACT = re.compile(r"The (?:number|code) registered for (\S+) is ([0-9a-f-]+)\.")
@@ -93,6 +94,29 @@ def test_names_are_those_of_lm_evaluation_harness():
     assert split_name("niah_single_1_4096") == ("niah_single_1", 4096)
     assert split_name("niah_single_1") is None
     assert split_name("hotpotqa_e") is None
+
+
+def test_names_in_results_are_those_of_lm_evaluation_harness():
+    known = {
+        "niah_single_1_4096": "niah_single_1",  # there the length is the score's name
+        "ruler_vt_131072": "ruler_vt",
+        "repobench-p": "longbench_repobench-p",
+        "qasper_e": "longbench_qasper_e",
+        "niah_4096": "niah_4096",
+        "recall": "recall",
+    }
+    assert {name: harness_name(name) for name in known} == known
+
+
+def test_names_nearly_right(made):
+    folder = made["ruler_vt"].path.parent
+    for name, meant in (
+        ("rule_vt", "ruler_vt"),
+        ("rulr", "ruler"),
+        ("niah_singl_1", "niah_single_1"),
+    ):
+        with pytest.raises(SparseBalanceError, match=f"'{name}': unknown. Did you mean '{meant}'"):
+            load_tasks([folder], [name], max_examples=1)
 
 
 @pytest.mark.parametrize("name", MADE)

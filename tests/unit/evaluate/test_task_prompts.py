@@ -77,8 +77,26 @@ def test_chance_of_a_label_task_is_one_of_its_labels(real_data):
             "maxlen.json: qasper: missing",
         ),
         (
+            lambda folder: (folder / "config/dataset2maxlen.json").write_text('{"qasper": "many"}'),
+            'maxlen.json: qasper = "many": input should be a valid integer. correct it.',
+        ),
+        (
+            lambda folder: (folder / "config/dataset2maxlen.json").write_text('{"qasper": 0}'),
+            "maxlen.json: qasper = 0: input should be greater than 0",
+        ),
+        (
+            lambda folder: (folder / "config/dataset2prompt.json").write_text("[1]"),
+            r"prompt.json: file = \[1\]: input should be an object",
+        ),
+        (
             lambda folder: (folder / "data/qasper.jsonl").write_text('{"input": "q"}'),
             r"qasper.jsonl:1: context: field required",
+        ),
+        (
+            lambda folder: (folder / "data/qasper.jsonl").write_text(
+                json.dumps(ROW | {"length": "12"})
+            ),
+            'qasper.jsonl:1: length = "12": input should be a valid integer',
         ),
     ],
 )
@@ -93,8 +111,16 @@ def test_folder_of_neither_kind(tmp_path):
         load_tasks([tmp_path], ["qasper"], max_examples=9)
     with pytest.raises(SparseBalanceError, match="no such folder"):
         load_tasks([tmp_path / "nowhere"], ["qasper"], max_examples=9)
-    with pytest.raises(SparseBalanceError, match="Did you mean 'qasper'"):
-        load_tasks([tmp_path], ["quasper"], max_examples=9)
+    for name, meant in (
+        ("quasper", "qasper"),
+        ("longbench_quasper", "qasper"),
+        ("LongBench", "longbench"),
+    ):
+        with pytest.raises(SparseBalanceError, match=f"Did you mean '{meant}'"):
+            load_tasks([tmp_path], [name], max_examples=9)
+    for name in ("niah", "ruler", "ruler_vt"):
+        with pytest.raises(SparseBalanceError, match=f"{name}: none of its tasks .* sb make-tasks"):
+            load_tasks([tmp_path], [name], max_examples=9)
     with pytest.raises(SparseBalanceError, match="nothing to evaluate"):
         load_tasks([tmp_path], [], max_examples=9)
 
@@ -120,7 +146,7 @@ def test_wrong_descriptions(task_dir, entry, wrong):
 def test_template_with_a_field_that_rows_lack():
     row = ExampleRow.model_validate({**ROW, "topic": "t"})
     assert fill_template("{topic}: {input}", row, place="here") == "t: q"
-    for template in ("{question}", "{}", "{input"):
+    for template in ("{question}", "{}", "{input", "{input.name}", "{answers[first]}"):
         with pytest.raises(SparseBalanceError, match=r"^here: template: "):
             fill_template(template, row, place="here")
 

@@ -221,14 +221,14 @@ def draw(path: Path, found: Mapping[Place, Steps]) -> None:
 def wrapped(place: Place) -> str:
     """Returns the title in two lines."""
     return (
-        f"{place.shape}, {place.lengths}, {place.device}\n"
-        f"barrier {place.barrier}, global batch {place.global_batch}"
+        f"{place.shape}, {place.lengths}, barrier {place.barrier},\n"
+        f"global batch {place.global_batch}, {place.device}"
     )
 
 
 def plot(axes: "Axes", steps: Steps) -> None:
     """Draws a row per variant."""
-    colours = variant_colours(list(steps), BASELINE)
+    colours = variant_colours(list(dict.fromkeys((*ORDER, *steps))), BASELINE)
     for y, (name, measured) in enumerate(steps.items()):
         speedup = paired_speedup(measured, steps[BASELINE])
         paper, _ = PAPER.get(name, (None, None))

@@ -37,7 +37,7 @@ def main() -> None:
             rows += compared(table_of(place), place, steps)
     ablation_predicted.write_rows(OUT, rows)
     for row in rows:
-        sys.stdout.write("  ".join(f"{value!s:>12}" for value in list(row.values())[3:]) + "\n")
+        sys.stdout.write("  ".join(f"{value!s:>12}" for value in list(row.values())[2:]) + "\n")
 
 
 def table_of(place: Place) -> str:
@@ -71,7 +71,9 @@ def compared(
         yield {
             "device": place.device,
             "latency": setting.latency_name,
+            "lengths": place.lengths,
             "barrier": place.barrier,
+            "global_batch": place.global_batch,
             "variant": name,
             "num_rounds": len(rounds),
             "measured_ms": round(float(np.median(taken)), 1),

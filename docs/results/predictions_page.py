@@ -27,11 +27,13 @@ def rows_of(name: str) -> list[Cells]:
 
 def measured(machine: str) -> str:
     """Returns measured steps over predicted and simulated ones, of one machine."""
-    head = ["shape", "variant", "rounds", "measured, ms", "over predicted", "over simulated"]
-    head += ["speedup over `baseline`", "simulated"]
+    head = ["shape", "lengths", "barrier", "variant", "rounds", "measured, ms", "over predicted"]
+    head += ["over simulated", "speedup over `baseline`", "simulated"]
     lines = [
         [
             shape_of(row),
+            row["lengths"].removesuffix("-conversation"),
+            row["barrier"],
             f"`{row['variant']}`",
             row["num_rounds"],
             f"{float(row['measured_ms']):,.0f}",

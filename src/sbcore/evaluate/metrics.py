@@ -68,7 +68,7 @@ PACKAGES = {"rouge": ("rouge",), "rouge_zh": ("rouge", "jieba"), "qa_f1_zh": ("j
 
 
 def require_packages(metric: str, *, place: str) -> None:
-    """Refuses a metric whose packages are not there, before answers are made for nothing.
+    """Refuses a metric whose packages are not there, before anything is made for nothing.
 
     Raises:
         SparseBalanceError: A package cannot be imported; ``place`` says what asked for it.

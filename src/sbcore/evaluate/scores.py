@@ -13,6 +13,7 @@ from rich.table import Table
 from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import read_descriptions
 from sbcore.evaluate.longbench import averages, balanced_examples, category_means
+from sbcore.evaluate.metrics import require_packages
 from sbcore.evaluate.predictions import unfinished_tasks
 from sbcore.evaluate.rows import SUFFIXES, PredictionRow, find_rows_file, read_rows
 from sbcore.evaluate.scoring import TaskScore, score_rows
@@ -79,6 +80,19 @@ def print_scores_table(scores: PredictionScores) -> None:
 
 
 def _prediction_files(folder: Path) -> dict[Task, Path]:
+    """Returns the file of every task, in the order of the tasks' tables."""
+    names = _task_names(folder)
+    described = {name: entry.as_task(name) for name, entry in read_descriptions(folder).items()}
+    order = [*described, *benchmark_tasks()]
+    tasks = [find_task(name, described, place=str(folder), groups=()) for name in names]
+    tasks.sort(key=lambda task: order.index(task.name))
+    found = {task: path for task in tasks if (path := find_rows_file(folder, task.name))}
+    for task, path in found.items():
+        require_packages(task.metric, place=str(path))
+    return found
+
+
+def _task_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise SparseBalanceError(
             f"{folder}: no such folder. give the folder with TASK.jsonl files."
@@ -91,11 +105,7 @@ def _prediction_files(folder: Path) -> dict[Task, Path]:
         raise SparseBalanceError(
             f"{folder}: no TASK.jsonl or TASK.jsonl.gz in it. put one file per task there."
         )
-    described = {name: entry.as_task(name) for name, entry in read_descriptions(folder).items()}
-    order = [*described, *benchmark_tasks()]
-    tasks = [find_task(name, described, place=str(folder), groups=()) for name in sorted(names)]
-    tasks.sort(key=lambda task: order.index(task.name))
-    return {task: path for task in tasks if (path := find_rows_file(folder, task.name))}
+    return sorted(names)
 
 
 def _unfinished(tasks: Sequence[str]) -> str:

@@ -137,6 +137,15 @@ def test_unknown_task_offers_near_names(tmp_path):
 CUT_OFF = gzip.compress(b"{}\n" * 99, mtime=0)[:-12]
 
 
+def test_packages_that_are_missing(tmp_path, monkeypatch):
+    write(tmp_path / "qmsum.jsonl", GOOD)
+    monkeypatch.setattr("sbcore.evaluate.metrics.find_spec", lambda name: None)
+    with pytest.raises(SparseBalanceError) as caught:
+        score_predictions(tmp_path)
+    place = f"{tmp_path}/qmsum.jsonl: metric = rouge: needs the package rouge. "
+    assert str(caught.value).startswith(place)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "wrong"),
     [

@@ -29,7 +29,7 @@ def run_row(folder: Path) -> dict[str, Any]:
         "coverage_delta": _mean(deltas),
         "coverage_delta_min": round(min(deltas), 2) if deltas else None,
         "coverage_delta_max": round(max(deltas), 2) if deltas else None,
-        **{f"{name}_s": round(value, 1) for name, value in metrics["seconds"].items()},
+        **{f"{name}_s": _seconds(took) for name, took in metrics["seconds"].items()},
     }
 
 
@@ -43,3 +43,8 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
+
+
+def _seconds(took: float | None) -> float | None:
+    """Returns rounded seconds; None is what was not timed from its beginning."""
+    return None if took is None else round(took, 1)

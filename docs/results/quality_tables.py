@@ -50,6 +50,15 @@ def smollm2_scores() -> str:
     )
 
 
+def smollm2_seeds() -> str:
+    """Returns the least and the largest difference of a seed, of families and made tasks."""
+    rows = [row for row in _read("smollm2.csv") if int(row["num_seeds"]) > 1]
+    shown = [row for row in rows if row["task"] == EVERYTHING or row["family"] in ("niah", "ruler")]
+    return seed_table(
+        shown, lambda row: row["family"] if row["task"] == EVERYTHING else row["task"]
+    )
+
+
 def smollm2_runs() -> str:
     """Returns losses and seconds of the trainings and evaluations."""
     return _runs("smollm2-runs.csv", (*_RUN, "longbench_s", "made_s"))
@@ -79,13 +88,7 @@ def small_model_seeds() -> str:
         for row in _read("quality-30m.csv")
         if row["length"] == EVERYTHING or row["task"] in ("retrieval", EVERYTHING)
     ]
-    named = {(row["task"], row["length"], row["variant"]): row for row in rows}
-    body = [
-        [f"{task}, {length}", *(_range(named[task, length, name]) for name in TUNED)]
-        for task, length, name in named
-        if name == BASELINE
-    ]
-    return _markdown([["task", *TUNED], *body])
+    return seed_table(rows, lambda row: f"{row['task']}, {row['length']}")
 
 
 def summary() -> str:
@@ -96,12 +99,24 @@ def summary() -> str:
 TABLES = {
     "summary": summary,
     "smollm2 scores": smollm2_scores,
+    "smollm2 seeds": smollm2_seeds,
     "smollm2 runs": smollm2_runs,
     "30m scores": small_model_scores,
     "30m lengths": small_model_lengths,
     "30m seeds": small_model_seeds,
     "30m runs": small_model_runs,
 }
+
+
+def seed_table(rows: Sequence[Row], label: Callable[[Row], str]) -> str:
+    """Returns the baseline's scores and tuned variants' differences: least and largest seed."""
+    cells = {(label(row), row["variant"]): row for row in rows}
+    body = [
+        [text, _scores(row), *(_range(cells[text, name]) for name in TUNED)]
+        for (text, variant), row in cells.items()
+        if variant == BASELINE
+    ]
+    return _markdown([["task", BASELINE, *TUNED], *body])
 
 
 def score_table(rows: Sequence[Row], names: Sequence[str], label: Callable[[Row], str]) -> str:
@@ -129,6 +144,10 @@ def _cell(row: Row, name: str) -> str:
     difference, low, high = (float(row[key]) for key in ("difference", "low", "high"))
     text = f"{score} ({difference:+.1f}, {low:+.1f} to {high:+.1f})"
     return f"**{text}**" if row["distinguishable"] == "True" else text
+
+
+def _scores(row: Row) -> str:
+    return f"{float(row['score_min']):.1f} to {float(row['score_max']):.1f}"
 
 
 def _range(row: Row) -> str:

@@ -58,10 +58,12 @@ def run_variant(
     model = folder / "start" if is_start else part / "model"
     seconds = {"train": trained["train_s"]}
     for tasks in TASK_SETS:
-        begun = time.perf_counter()
+        begun, goes_on = time.perf_counter(), (part / tasks).exists()
         mean = _evaluate(recipe, folder, part, name, tasks, model=model, device=device)
-        seconds[tasks] = time.perf_counter() - begun
-        _say(seed, name, f"{tasks} {mean:.2f} in {seconds[tasks]:.0f} s")
+        took = time.perf_counter() - begun
+        # Of a killed evaluation only the rest was timed.
+        seconds[tasks] = None if goes_on else took
+        _say(seed, name, f"{tasks} {mean:.2f} in {took:.0f} s")
     facts = {"device": device_name(device), "packages": package_versions()}
     metrics = {"seed": seed, "steps": trained["steps"], "seconds": seconds}
     write_json(part / "metrics.json", metrics | facts)

@@ -61,8 +61,9 @@ class Decisions:
     def __call__(self, lengths: IntArray, batch: BatchPlan) -> IntArray:
         """Returns top_k [num_layers, N] of the next step, as used."""
         setting = self.setting
+        known = self.known.beyond(setting.config.top_k)
         seen = Observation(
-            lengths, batch, setting.barrier, setting.latency, self.known, setting.config.top_k
+            lengths, batch, setting.barrier, setting.latency, known, setting.config.top_k
         )
         draw = setting.config.num_learning_steps + len(self.deltas)
         curves = self.law.curves(lengths, draw=draw)

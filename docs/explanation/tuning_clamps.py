@@ -25,7 +25,8 @@ from sbcore.simulate.lengths import read_lengths
 from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
 from sbcore.simulate.tuning import make_law, teach
 from sbcore.tune.coverage import coverage_at
-from sbcore.tune.policy import Observation, make_policy
+from sbcore.tune.judged import judged_ms
+from sbcore.tune.policy import LearningPolicy, Observation, make_policy
 from sbcore.types import Barrier, BatchPlan, IntArray
 
 EVERY, NUM_STEPS = (1, 2, 4, 8, 16), 64
@@ -47,8 +48,9 @@ class SeldomClamped(Decisions):
     def __call__(self, lengths: IntArray, batch: BatchPlan) -> IntArray:
         """Returns top_k [num_layers, N] of the next step, as used."""
         setting, step = self.setting, len(self.deltas)
+        known = self.known.beyond(setting.config.top_k)
         seen = Observation(
-            lengths, batch, setting.barrier, setting.latency, self.known, setting.config.top_k
+            lengths, batch, setting.barrier, setting.latency, known, setting.config.top_k
         )
         law = self._law_at(step)
         curves = law.curves(lengths, draw=setting.config.num_learning_steps + step)
@@ -59,6 +61,9 @@ class SeldomClamped(Decisions):
         change = coverage_at(curves, law.ladder, used)
         change -= curves[..., np.searchsorted(law.ladder, seen.top_k)]
         self.deltas.append(100 * np.average(change, axis=1, weights=lengths))
+        if step % self.every == 0 and isinstance(self.policy, LearningPolicy):
+            delta = float(np.average(self.deltas[-1]))
+            self.policy.learn(step, step_ms=judged_ms(seen, used), coverage_delta=delta)
         lost = (change < -self.tuner.p - 1e-9).mean(axis=0)
         self.beyond.append(float(np.average(lost, weights=lengths)))
         self.worst.append(100 * float(change.min()))

@@ -111,7 +111,7 @@ def simulate(setting: Setting) -> dict[str, list[FloatArray]]:
         lengths = draw_lengths(rng, setting.global_batch)
         curves = power_law_curves(lengths, layer_alpha + rng.normal(0.0, 0.15, len(lengths)))
         if step >= NUM_LEARNING_STEPS:
-            observation = observe(setting, lengths, shown)
+            observation = observe(setting, lengths, shown.beyond(TOP_K))
             for name, tuner in TUNERS.items():
                 rows[name].append(
                     outcome(observation, make_policy(tuner).decide(observation), curves)
@@ -164,8 +164,8 @@ def outcome(observation: Observation, top_k: IntArray, curves: FloatArray) -> Fl
 
 
 def mean_change(curves: FloatArray, top_k: IntArray, observation: Observation) -> FloatArray:
-    """Returns the token-weighted mean of C(top_k) - C(k0) of each layer, [L]."""
+    """Returns the token-weighted mean of C(top_k) - C(k0) of each layer, [L]; unknown is 0."""
     rung = np.searchsorted(LADDER, top_k)[..., None]
     base = curves[..., np.searchsorted(LADDER, TOP_K)]
-    change = np.take_along_axis(curves, rung, axis=-1)[..., 0] - base
+    change = np.nan_to_num(np.take_along_axis(curves, rung, axis=-1)[..., 0] - base)
     return np.average(change, axis=1, weights=observation.lengths)

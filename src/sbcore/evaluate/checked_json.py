@@ -11,6 +11,7 @@ from sbcore.errors import SparseBalanceError
 Value = TypeVar("Value")
 
 _MEMBERS = ("int", "float")  # of a union: pydantic names the one it tried like a key
+_VALUELESS = ("missing", "json_invalid")
 
 
 def read_checked(path: Path, form: TypeAdapter[Value]) -> Value:
@@ -40,7 +41,7 @@ def first_mistake(error: ValidationError, *, whole: str) -> str:
     parts = [part for part in first["loc"] if part not in _MEMBERS]
     in_list = bool(parts) and isinstance(parts[0], int)
     key = ("record " if in_list else "") + (".".join(map(str, parts)) or whole)
-    value = "" if first["type"] == "missing" else f" = {_short(first['input'])}"
+    value = "" if first["type"] in _VALUELESS else f" = {_short(first['input'])}"
     return f"{key}{value}: {first['msg'].lower()}"
 
 

@@ -7,7 +7,7 @@ Differs from its script in one thing: answers are the most likely ones, not draw
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -74,6 +74,9 @@ class Question(BaseModel):
     choice_D: str
     answer: Literal["A", "B", "C", "D"]
     context: str
+
+
+_QUESTIONS = TypeAdapter(Annotated[list[Question], Field(min_length=1)])
 
 
 class ChoiceRow(ExampleRow):
@@ -164,7 +167,7 @@ def _data_file(source: Path) -> Path:
 def _read_questions(path: Path) -> list[Question]:
     if path.suffix == ".jsonl":
         return read_rows(path, Question)
-    return read_checked(path, TypeAdapter(list[Question]))
+    return read_checked(path, _QUESTIONS)
 
 
 def _row(question: Question) -> dict[str, Any]:

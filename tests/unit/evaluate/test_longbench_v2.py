@@ -165,6 +165,12 @@ def test_bad_folders(source, tmp_path):
     (source / "data.json").write_text(json.dumps([RECORDS[0], RECORDS[1] | {"answer": "E"}]))
     with pytest.raises(SparseBalanceError, match=r'data\.json: record 1\.answer = "E"'):
         make_longbench_v2(out, source=source)
+    (source / "data.json").write_text("[]")
+    with pytest.raises(SparseBalanceError, match=r"data\.json: file = \[\]: list should have at"):
+        make_longbench_v2(out, source=source)
+    (source / "data.json").write_text("[")
+    with pytest.raises(SparseBalanceError, match=r"data\.json: file: invalid json"):
+        make_longbench_v2(out, source=source)
     (source / "data.json").unlink()
     with pytest.raises(SparseBalanceError, match=r"data\.json: missing"):
         make_longbench_v2(out, source=source)

@@ -88,6 +88,24 @@ def test_a_finished_training_asked_for_again_starts_anew(tiny_run, forked, unbro
     assert [row["loss"] for row in rows_of(copy)] == [row["loss"] for row in rows_of(unbroken)]
 
 
+def test_a_trained_model_that_could_not_be_written_is_not_trained_again(
+    tiny_run, forked, unbroken, workers, tmp_path
+):
+    words = tiny_run.words("sab_dst", tmp_path)
+    failed = forked(workers / "unsaved.py", *words, check=False)
+    assert failed.returncode != 0
+    assert not (tmp_path / "model").exists()
+    done = forked("-m", "sbcore.train", *words, "--resume")
+    assert "resumed at step 8" in done.stderr
+    assert "step 8/8" not in done.stderr
+    assert rows_of(tmp_path)[-1]["loss"] == rows_of(unbroken)[-1]["loss"]
+    assert json.loads((tmp_path / "summary.json").read_text())["num_steps"] == 8
+    models = [(out / "model/model.safetensors").read_bytes() for out in (tmp_path, unbroken)]
+    assert models[0] == models[1]
+    cursor = json.loads((tmp_path / "checkpoints/step-00000008/cursor.json").read_text())
+    assert cursor["cursor"]["finished"], "the next one starts anew"
+
+
 def test_every_rank_decides_the_same(tiny_run, torchrun, workers, tmp_path):
     torchrun(workers / "decisions.py", tmp_path, *tiny_run.words("sab_dst", tmp_path / "out"))
     first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2))

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from sbcore.artifacts import read_json
 from sbcore.attention.interface import ATTENTION_NAME, register_attention
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
-from sbcore.model.files import base_folder
+from sbcore.model.files import base_folder, read_architecture
 from sbcore.model.initialise import random_adapters, random_weights
 from sbcore.model.layers import adapter_weights
 from sbcore.model.lora import add_lora, seed_dropout
@@ -32,18 +31,19 @@ def read_model_config(folder: Path) -> "PretrainedConfig":
     """Returns the directory's configuration; refuses what is no model of a known family."""
     from transformers import AutoConfig
 
-    if not (folder / "config.json").is_file():
-        raise SparseBalanceError(
-            f"model.path = {folder}: not a model directory, config.json is missing. "
-            "give a Hugging Face directory."
-        )
-    family = read_json(folder / "config.json").get("model_type")
+    family = read_architecture(folder).get("model_type")
     if family not in FAMILIES:
         raise SparseBalanceError(
             f"model.path = {folder}: model_type = {family}: not supported. "
             f"use one of {', '.join(FAMILIES)}."
         )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library's own, of many kinds
+        what = " ".join(str(error).split())
+        raise SparseBalanceError(
+            f"{folder / 'config.json'}: {what}. correct it, or copy the model again."
+        ) from None
     _check_attention(config, folder)
     return config
 

@@ -29,6 +29,7 @@ _ANY_SIZE = 2**62
 _COPIED = (
     "tokenizer*",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.json",
     "merges.txt",
     "*.jinja",

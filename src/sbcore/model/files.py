@@ -14,6 +14,24 @@ _NAMED = 3
 """Weights that an error names before it only counts them."""
 
 
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """Returns config.json of a model directory.
+
+    Raises:
+        SparseBalanceError: It is missing, or holds something else.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise SparseBalanceError(
+            f"model.path = {folder}: not a model directory, config.json is missing. "
+            "give a Hugging Face directory."
+        )
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise SparseBalanceError(f"{path}: not the configuration of a model. copy it again.")
+    return facts
+
+
 def weight_files(folder: Path) -> dict[str, Path]:
     """Returns the file of every weight in the directory, by the weight's name.
 

@@ -10,22 +10,26 @@ from contextlib import closing
 import torch
 import torch.distributed as dist
 
-from sbcore.artifacts import digest_file, read_json, write_json, write_manifest
+from sbcore.artifacts import read_json
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
 from sbcore.errors import SparseBalanceError
 from sbcore.model.assemble import TrainableModel, assemble
 from sbcore.model.build import read_model_config, shape_config
 from sbcore.tracking import stage_tracker
+from sbcore.train.checkpoint_folder import mark_finished
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.complaint import complain
 from sbcore.train.faults import NonFiniteCount
 from sbcore.train.files import RunFiles
-from sbcore.train.finish import save_model
-from sbcore.train.identity import run_identity
-from sbcore.train.inputs import Arguments, input_files, parse_arguments, read_inputs
+from sbcore.train.finish import save_model, track_inputs, write_account
+from sbcore.train.identity import digest_weights, run_identity
+from sbcore.train.inputs import Arguments, parse_arguments, read_inputs
+from sbcore.train.loop import Trainer
+from sbcore.train.memory import explaining_model_memory
 from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.train.rehearsal import rehearse
+from sbcore.train.restarts import is_restarted
 from sbcore.train.run import TrainingRun
 from sbcore.train.setup import make_trainer
 from sbcore.train.summary import closing_line, summarise
@@ -51,56 +55,45 @@ def main() -> None:
 def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
     started = time.perf_counter()
     inputs = read_inputs(stage, arguments, device=ranks.device)
-    made = assemble_model(stage, ranks, arguments)
+    with explaining_model_memory(stage, rank=ranks.rank):
+        made = assemble_model(stage, ranks, arguments)
     trainer = make_trainer(stage, ranks, inputs, made)
-    checkpoints = Checkpoints(
-        arguments.out / "checkpoints",
-        model=made.module,
-        optimizer=trainer.optimizer,
-        ranks=ranks,
-        identity=run_identity(
-            stage,
-            inputs.plan.order_digest,
-            data_digest=inputs.store.digest,
-            weights_digest=_weights(arguments),
-        ),
-        keep=stage.train.keep_checkpoints,
-    )
+    checkpoints = _make_checkpoints(trainer, arguments)
     files = RunFiles(arguments.out, rank=ranks.rank)
     tracking = arguments.tracking if ranks.rank == 0 else None
     with stage_tracker(tracking, stage="train", variant=stage.variant) as tracker:
-        tracker.params(stage.model_dump(mode="json"))
-        tracker.dataset(
-            "train",
-            inputs.store.lengths,
-            source=arguments.data,
-            digest=inputs.store.digest,
-            context="training",
-        )
+        track_inputs(tracker, stage, inputs, source=arguments.data)
         faults = NonFiniteCount(limit=stage.train.max_nonfinite_steps)
         watch = CurveWatch(stage.variant)
         run = TrainingRun(trainer, checkpoints, files, tracker, faults, watch)
         if ranks.device.type == "cuda":
             rehearse(trainer)
         with closing(checkpoints):
-            rows = run.train(resume=arguments.resume)
+            rows = run.train(resume=arguments.resume or is_restarted())
         save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
             summary = summarise(rows, stage, device=ranks.device)
-            write_json(files.summary, summary)
-            write_manifest(
-                arguments.out / "manifest.json",
-                stage="train",
-                config=stage.model_dump_json(),
-                inputs=input_files(arguments),
-                device=summary["device"],
-                backend=summary["backend"],
-                seconds=time.perf_counter() - started,
-                mlflow_run_id=tracker.run_id,
-            )
-            tracker.artifact(files.summary)
-            tracker.artifact(files.ledger_file)
+            seconds = time.perf_counter() - started
+            write_account(summary, stage, arguments, files=files, tracker=tracker, seconds=seconds)
+            mark_finished(checkpoints.folder)
             sys.stderr.write(closing_line(summary) + "\n")
+
+
+def _make_checkpoints(trainer: Trainer, arguments: Arguments) -> Checkpoints:
+    stage, ranks, inputs = trainer.stage, trainer.ranks, trainer.inputs
+    return Checkpoints(
+        arguments.out / "checkpoints",
+        model=trainer.model,
+        optimizer=trainer.optimizer,
+        ranks=ranks,
+        identity=run_identity(
+            stage,
+            inputs.plan.order_digest,
+            data_digest=inputs.store.digest,
+            weights_digest=digest_weights(arguments.model, ranks),
+        ),
+        keep=stage.train.keep_checkpoints,
+    )
 
 
 def assemble_model(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> TrainableModel:
@@ -121,11 +114,6 @@ def assemble_model(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> Tra
         weights=arguments.model,
         seed=stage.seed,
     )
-
-
-def _weights(arguments: Arguments) -> str:
-    """Returns what the start weights are known by; random ones follow from the seed."""
-    return "random" if arguments.model is None else digest_file(arguments.model)
 
 
 if __name__ == "__main__":

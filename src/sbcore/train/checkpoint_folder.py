@@ -19,7 +19,10 @@ CURSOR = "cursor.json"
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where training stands: ``step`` steps of the plan are done, which covers all epochs."""
+    """Where training stands: ``step`` steps of the plan are done, which covers all epochs.
+
+    ``finished``: all of them are, and the model was saved too.
+    """
 
     step: int
     num_ranks: int
@@ -73,6 +76,14 @@ def publish(folder: Path, step: int, *, keep: int) -> Path:
     for old in whole_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return done
+
+
+def mark_finished(folder: Path) -> None:
+    """Says in the newest checkpoint that nothing is left to do."""
+    path = whole_checkpoints(folder)[-1] / CURSOR
+    sealed = read_json(path)
+    sealed["cursor"]["finished"] = True
+    write_json(path, sealed)
 
 
 def remove_parts(folder: Path) -> None:

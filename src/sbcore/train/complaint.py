@@ -5,7 +5,7 @@ import sys
 import time
 
 from sbcore.errors import SparseBalanceError
-from sbcore.train.memory import MicroBatchTooLarge
+from sbcore.train.memory import MicroBatchTooLarge, ModelTooLarge
 
 RANK0_SPEAKS_SECONDS = 5.0
 
@@ -17,7 +17,7 @@ def complain(error: SparseBalanceError) -> None:
     or alone: it lets rank 0 speak, and if it still lives then, nobody else said it.
     """
     rank = os.environ.get("RANK", "0")
-    if rank == "0" or isinstance(error, MicroBatchTooLarge):
+    if rank == "0" or isinstance(error, MicroBatchTooLarge | ModelTooLarge):
         sys.stderr.write(f"{error}\n")
         return
     time.sleep(RANK0_SPEAKS_SECONDS)

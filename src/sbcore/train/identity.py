@@ -7,9 +7,14 @@ a refusal can say what differs.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
+from sbcore.artifacts import digest_file
 from sbcore.config.stages import TrainStage
+from sbcore.train.ranks import Ranks
 
 FREE_KEYS = {
     "attention": ("backend",),
@@ -46,6 +51,18 @@ class RunIdentity:
                 if here.get(key) != there.get(key):
                     return f"{word}: {key} = {there.get(key)} there, {here.get(key)} here"
         return None
+
+
+def digest_weights(model: Path | None, ranks: Ranks) -> str:
+    """Returns what the start weights are known by; random ones follow from the seed.
+
+    Rank 0 reads the directory for all: each rank reading gigabytes would block a network disk.
+    """
+    if model is None:
+        return "random"
+    digest = [digest_file(model) if ranks.rank == 0 else ""]
+    dist.broadcast_object_list(digest, src=0, group=ranks.host_group)
+    return digest[0]
 
 
 def run_identity(

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from sbcore.artifacts import read_json
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
+from sbcore.config.training import TrainConfig
 from sbcore.data.read import TokenStore
 from sbcore.device import choose_device, device_name
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.made_for import how_trained, refuse_other
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import profile_files
+from sbcore.model.files import read_architecture
 from sbcore.plan.read import PlanFile
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.devic
     """Returns the inputs; raises SparseBalanceError when they do not belong together."""
     plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
     _check_topology(plan, stage, arguments.plan)
+    _check_steps(stage.train, plan.num_steps)
     if arguments.model is not None:
         _check_vocabulary(arguments.model, arguments.data)
     latency = TableLatencyModel.read(
@@ -103,13 +106,26 @@ def _check_topology(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
             )
 
 
+def _check_steps(train: TrainConfig, num_steps: int) -> None:
+    """Refuses before the first step what would come out at the last: no times, no trace."""
+    if train.warmup_steps_unmeasured >= num_steps:
+        raise SparseBalanceError(
+            f"train.warmup_steps_unmeasured = {train.warmup_steps_unmeasured}: the run has "
+            f"{num_steps} steps, none is left to measure. use fewer or run more steps."
+        )
+    beyond = [step for step in train.trace_steps if step >= num_steps]
+    if beyond:
+        raise SparseBalanceError(
+            f"train.trace_steps = {train.trace_steps}: there is no step {beyond[0]}, the run has "
+            f"{num_steps}, counted from 0. name others."
+        )
+
+
 def _check_vocabulary(model: Path, data: Path) -> None:
     """Refuses tokens that the model has no row for: they would read past its embedding."""
-    has, needs = (
-        read_json(model / "config.json")["vocab_size"],
-        read_json(data / "summary.json")["vocab_size"],
-    )
-    if needs > has:
+    has = read_architecture(model).get("vocab_size")
+    needs = read_json(data / "summary.json")["vocab_size"]
+    if not isinstance(has, int) or needs > has:
         raise SparseBalanceError(
             f"{model / 'config.json'}: vocab_size = {has}: the data's tokenizer has {needs} "
             "entries. prepare the data with the model's own tokenizer: data.tokenizer."

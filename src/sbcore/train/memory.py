@@ -15,6 +15,10 @@ class MicroBatchTooLarge(SparseBalanceError):
     """Raised by the rank that ran out of memory; it alone knows, so it must print the line."""
 
 
+class ModelTooLarge(SparseBalanceError):
+    """Raised by a rank that cannot hold its part of the model; it alone knows."""
+
+
 @dataclass(frozen=True)
 class MicroBatchFacts:
     """A micro-batch and where it stands; ``lengths`` of its sequences, tokens."""
@@ -59,6 +63,33 @@ def explaining_out_of_memory(
         yield
     except torch.OutOfMemoryError as error:
         raise explain_out_of_memory(error, facts, estimate_gib=estimate_gib, stage=stage) from None
+
+
+@contextmanager
+def explaining_model_memory(stage: TrainStage, *, rank: int) -> Iterator[None]:
+    """Turns running out of memory for weights and moments in the block into a line for the user.
+
+    Raises:
+        ModelTooLarge: What was asked for, what there is, what to change.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        ways = ["use more ranks"]
+        if stage.model.lora is None:
+            ways.append("train adapters (model.lora)")
+        raise ModelTooLarge(
+            f"topology.num_ranks = {stage.topology.num_ranks}: rank {rank} cannot hold its part of "
+            f"the model: {_first_sentences(error)}. {_needs(stage)}. {' or '.join(ways)}."
+        ) from None
+
+
+def _needs(stage: TrainStage) -> str:
+    """Returns what a weight takes; gradients and moments are float32 as the weights trained."""
+    if stage.model.lora is None:
+        return "a weight, its gradient and its moments take 16 bytes, spread over the ranks"
+    each = 2 if stage.model.dtype == "bfloat16" else 4
+    return f"a frozen weight takes {each} bytes, spread over the ranks"
 
 
 def explain_out_of_memory(

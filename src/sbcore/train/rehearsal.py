@@ -10,7 +10,12 @@ import torch
 from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.loop import Trainer
-from sbcore.train.memory import MicroBatchFacts, explaining_out_of_memory, largest_micro_batch
+from sbcore.train.memory import (
+    MicroBatchFacts,
+    explaining_model_memory,
+    explaining_out_of_memory,
+    largest_micro_batch,
+)
 from sbcore.train.randomness import random_state, set_random_state
 from sbcore.train.staging import make_moments
 from sbcore.train.step import Work, run_micro_batches
@@ -21,9 +26,11 @@ def rehearse(trainer: Trainer) -> None:
     """Runs it forward and backward, with the optimizer's moments in place; all ranks take part.
 
     Raises:
-        MicroBatchTooLarge: It did not fit on this rank.
+        ModelTooLarge: The optimizer's moments did not fit on this rank.
+        MicroBatchTooLarge: The micro-batch did not.
     """
-    make_moments(trainer.model, trainer.optimizer)
+    with explaining_model_memory(trainer.stage, rank=trainer.ranks.rank):
+        make_moments(trainer.model, trainer.optimizer)
     step, _, m = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
     plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
     micro = plan.batch.micro_batches[ranks.rank][m]

@@ -16,6 +16,11 @@ from sbcore.errors import SparseBalanceError
 _UNSHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
+def is_restarted() -> bool:
+    """Returns whether torchrun has started these ranks before and they died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def join_ranks(backend: str) -> None:
     """Starts the process group of this attempt.
 

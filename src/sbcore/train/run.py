@@ -101,8 +101,7 @@ class TrainingRun:
         So what is decided next follows from the checkpoint alone.
         """
         self._note(self.trainer.drain())
-        plan = self.trainer.inputs.plan
-        cursor = Cursor(step, num_ranks=plan.num_ranks, finished=step == plan.num_steps)
+        cursor = Cursor(step, num_ranks=self.trainer.ranks.world_size, finished=False)
         self._stood_still_ms = self.checkpoints.save_later(
             cursor,
             self.trainer.tuner.state() | self.trainer.layout.state() | self.faults.state(),

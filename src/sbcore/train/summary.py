@@ -9,7 +9,6 @@ import torch
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.stages import TrainStage
 from sbcore.device import device_name
-from sbcore.errors import SparseBalanceError
 from sbcore.train.flops import peak_flops
 from sbcore.types import FloatArray
 
@@ -23,11 +22,6 @@ def summarise(
     skipped ones left out.
     """
     measured = [row for row in rows if row["measured"]]
-    if not measured:
-        raise SparseBalanceError(
-            f"train.warmup_steps_unmeasured = {stage.train.warmup_steps_unmeasured}: the run has "
-            f"{len(rows)} steps, none is left to measure. use fewer or run more steps."
-        )
     step_ms = np.array([row["step_ms"] for row in measured])
     tenth, name = max(len(rows) // 10, 1), device_name(device)
     return {

@@ -21,6 +21,13 @@ from sbcore.model.build import (
 from sbcore.model.layers import adapter_weights
 
 LORA = LoraConfig(rank=3, alpha=6)
+BESIDE = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "added_tokens.json",
+    "generation_config.json",
+}
 PLAIN_PROGRAM = """
 import sys
 sys.modules["sbcore"] = None  # as where it is not installed
@@ -37,7 +44,7 @@ torch.save(model(ids).logits, sys.argv[2])
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     write_tiny_model(folder, "qwen2", tied=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "generation_config.json"):
+    for name in BESIDE:
         (folder / name).write_text("{}")
     return folder
 
@@ -138,8 +145,7 @@ def test_the_saved_type_is_the_configured_one(source, tmp_path, dtype, save_dtyp
 def test_tokenizer_and_generation_settings_come_along(source, tmp_path):
     config = ModelConfig()
     out = save(trained(source, config), tmp_path / "model", config, source)
-    names = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "generation_config.json"}
-    assert names <= {file.name for file in out.iterdir()}
+    assert {file.name for file in out.iterdir()} >= BESIDE
 
 
 def test_a_broken_write_leaves_the_older_model(source, tmp_path, monkeypatch):

@@ -152,3 +152,24 @@ def test_a_sliding_window_is_refused(copy):
     path.write_text(json.dumps(config | more))
     with pytest.raises(SparseBalanceError, match=r"layer_types = .*sliding_attention"):
         read(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", r"config\.json: not the configuration of a model"),
+        ('{"model_type": "llama", "hidden_size": "wide"}', r"config\.json: .*hidden_size.*wide"),
+        ('{"model_type": "gpt2"}', "model_type = gpt2: not supported"),
+        ("{", r"config\.json:1: not json"),
+    ],
+)
+def test_a_broken_configuration_is_one_line(copy, text, words):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(SparseBalanceError, match=words) as caught:
+        read(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(SparseBalanceError, match=r"model\.path = .*: not a model directory"):
+        read(tmp_path)

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
+import torch
+import torch.distributed as dist
 
 from sbcore.config.load import parse_config
 from sbcore.config.stages import TrainStage, train_stage
-from sbcore.train.identity import FREE_KEYS, run_identity
+from sbcore.train.identity import FREE_KEYS, digest_weights, run_identity
+from sbcore.train.ranks import Ranks
 
 METHOD = {
     "learning_rate",
@@ -57,6 +62,16 @@ def test_ranks_layout_and_machine_do_not_count():
 )
 def test_a_difference_is_said_in_words(changed, words):
     assert words in identity(**changed).difference(identity())
+
+
+def test_rank_0_reads_the_weights_for_all(monkeypatch):
+    def broadcast(values, src, group):
+        assert (values, src) == ([""], 0)
+        values[0] = "by rank 0"
+
+    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+    one = Ranks(1, 2, torch.device("cpu"), None)
+    assert digest_weights(Path("models/nowhere"), one) == "by rank 0"
 
 
 def test_a_directory_is_known_by_its_weights_not_its_place():

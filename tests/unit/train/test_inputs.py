@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from sbcore.config.training import TrainConfig
 from sbcore.errors import SparseBalanceError
-from sbcore.train.inputs import _check_vocabulary
+from sbcore.train.inputs import _check_steps, _check_vocabulary
 
 
 def folders(tmp_path, *, has, needs):
@@ -22,3 +23,34 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path):
 
 def test_spare_rows_are_no_mistake(tmp_path):
     _check_vocabulary(*folders(tmp_path, has=152, needs=100))
+
+
+def test_a_configuration_without_the_vocabularys_size_is_refused(tmp_path):
+    model, data = folders(tmp_path, has=None, needs=100)
+    with pytest.raises(SparseBalanceError, match=r"config\.json: vocab_size = None: "):
+        _check_vocabulary(model, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"warmup_steps_unmeasured": 8},
+            "train.warmup_steps_unmeasured = 8: the run has 8 steps, none is left to measure. "
+            "use fewer or run more steps.",
+        ),
+        (
+            {"trace_steps": [3, 8]},
+            "train.trace_steps = [3, 8]: there is no step 8, the run has 8, counted from 0. "
+            "name others.",
+        ),
+    ],
+)
+def test_what_would_be_missing_at_the_end_is_refused_at_the_start(settings, words):
+    with pytest.raises(SparseBalanceError) as caught:
+        _check_steps(TrainConfig(**settings), 8)
+    assert str(caught.value) == words
+
+
+def test_steps_that_are_there_are_measured_and_traced():
+    _check_steps(TrainConfig(warmup_steps_unmeasured=7, trace_steps=[0, 7]), 8)

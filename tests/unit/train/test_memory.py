@@ -8,6 +8,8 @@ from sbcore.plan.read import StepPlan
 from sbcore.train.memory import (
     MicroBatchFacts,
     MicroBatchTooLarge,
+    ModelTooLarge,
+    explaining_model_memory,
     explaining_out_of_memory,
     largest_micro_batch,
 )
@@ -81,3 +83,30 @@ def test_one_sequence_is_not_helped_by_a_lower_cap():
     assert "9000 tokens in 1 sequence:" in line
     assert "leave out samples of 9000 tokens" in line
     assert "topology.max_tokens" not in line
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            {},
+            "a weight, its gradient and its moments take 16 bytes, spread over the ranks. "
+            "use more ranks or train adapters (model.lora).",
+        ),
+        (
+            {"dtype": "bfloat16", "lora": {}},
+            "a frozen weight takes 2 bytes, spread over the ranks. use more ranks.",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line(model, words):
+    with (
+        pytest.raises(ModelTooLarge) as caught,
+        explaining_model_memory(stage(model=model), rank=1),
+    ):
+        raise ERROR
+    assert str(caught.value) == (
+        "topology.num_ranks = 2: rank 1 cannot hold its part of the model: CUDA out of memory. "
+        "Tried to allocate 12.50 GiB. GPU 0 has a total capacity of 79.11 GiB of which 3.20 GiB is "
+        f"free. {words}"
+    )

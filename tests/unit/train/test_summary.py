@@ -3,7 +3,6 @@ import torch
 
 from sbcore.config.schema import Config
 from sbcore.config.stages import train_stage
-from sbcore.errors import SparseBalanceError
 from sbcore.train.summary import closing_line, summarise
 
 CPU = torch.device("cpu")
@@ -42,11 +41,6 @@ def test_warm_up_steps_do_not_count():
     assert summary["overhead_pct"] == pytest.approx(1.0)
     assert summary["coverage_delta"] == 2.0
     assert "4 steps, 100 ms per step (median), loss 4.000 -> 1.000" in closing_line(summary)
-
-
-def test_a_run_without_measured_steps_says_so():
-    with pytest.raises(SparseBalanceError, match="none is left to measure"):
-        summarise([row(0, 1.0, measured=False)], stage(), device=CPU)
 
 
 def test_on_a_gpu_work_is_a_share_of_the_peak(monkeypatch):

@@ -97,7 +97,8 @@ def _texts(path: Path) -> Iterable[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise SparseBalanceError(
             f"haystack = {path}: cannot be read: {error}. "
-            f"give a UTF-8 text, jsonl rows with a text, a folder of them, or {' or '.join(BUILT_IN)}."
+            "give a UTF-8 text, jsonl rows with a text, a folder of them, or "
+            f"{' or '.join(BUILT_IN)}."
         ) from error
 
 

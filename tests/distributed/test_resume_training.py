@@ -41,15 +41,14 @@ def samples_of(out):
     return sorted(set(pairs))
 
 
-def test_torchrun_restarts_a_killed_rank_and_losses_are_equal_to_the_bit(
-    tiny_run, unbroken, torchrun, workers, tmp_path, monkeypatch
+def test_a_killed_rank_of_two_nodes_is_restarted_and_losses_are_equal_to_the_bit(
+    tiny_run, unbroken, two_nodes, workers, tmp_path, monkeypatch
 ):
-    # As on several nodes; the store that one node shares is tried in test_resume.py.
+    # Asked for where there are several nodes; the store that one node shares: test_resume.py.
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     # Without --resume, which throws older trainings away: what a restart finds is its own.
     words = [workers / "die.py", 6, *tiny_run.words(VARIANT, tmp_path)]
-    done = torchrun("--max-restarts=1", *words)
-    assert "resumed at step" in done.stderr
+    assert "resumed at step" in two_nodes("--max-restarts=1", *words)
     assert losses_of(tmp_path) == losses_of(unbroken)
 
 
@@ -73,5 +72,8 @@ def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
     facts = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     for rank, fact in enumerate(facts):
         assert fact["plain"] == fact["rehearsed"]
+        alone = [lengths[0] for lengths in fact["lengths"]["ran"] if len(lengths) == 1]
+        sizes = {(length - 1).bit_length() for length in fact["lengths"]["planned"]}
+        assert {(length - 1).bit_length() for length in alone} == sizes
         assert re.match(rf"step \d, rank {rank}, micro_batch \d: \d+ tokens in ", fact["line"])
         assert "out of memory (no estimate; CUDA out of memory. Tried to alloc" in fact["line"]

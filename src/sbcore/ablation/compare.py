@@ -10,7 +10,7 @@ from itertools import groupby
 from sbcore.ablation.building import SharedModel, Workshop
 from sbcore.ablation.deadline import Deadline, Share
 from sbcore.ablation.output import Output, say
-from sbcore.ablation.rehearsal import rehearse_largest
+from sbcore.ablation.rehearsal import rehearse_kinds
 from sbcore.ablation.rounds import run_rounds
 from sbcore.ablation.schedule import Stretch, shares
 from sbcore.ablation.settings import Setting
@@ -42,7 +42,7 @@ class Comparison:
         """Returns the barrier's model, its largest micro-batches tried, its host floor noted."""
         workshop, setting = self._workshop(stretch), stretch.setting
         shared = workshop.share_model()
-        rehearse_largest(
+        rehearse_kinds(
             workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
         )
         floor_ms = workshop.floor_ms(shared, workshop.config.baseline)

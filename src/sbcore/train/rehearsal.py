@@ -1,13 +1,15 @@
-"""The micro-batch that needs most memory, run once before the first step.
+"""What is run once before the first step: the micro-batch that needs most memory, then all sizes.
 
-So a setting that does not fit fails in the first minute, not in the third hour. Nothing of it
-stays: gradients are thrown away, random states put back, step counts left at zero.
+So a setting that does not fit fails in the first minute, not in the third hour, and no rank waits
+in a step while another compiles a kernel that it alone needs: kernels, and the plans of the
+library's attention, are made for powers of two of lengths. Nothing of it stays: gradients are
+thrown away, random states put back, step counts left at zero.
 """
 
 import numpy as np
 import torch
 
-from sbcore.plan.read import StepPlan
+from sbcore.plan.read import PlanFile, StepPlan
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.loop import Trainer
 from sbcore.train.memory import (
@@ -19,44 +21,68 @@ from sbcore.train.memory import (
 from sbcore.train.randomness import random_state, set_random_state
 from sbcore.train.staging import make_moments
 from sbcore.train.step import Work, run_micro_batches
-from sbcore.types import Barrier
+from sbcore.types import Barrier, IntArray
 
 
 def rehearse(trainer: Trainer) -> None:
-    """Runs it forward and backward, with the optimizer's moments in place; all ranks take part.
+    """Runs them forward and backward, with the optimizer's moments in place; all ranks take part.
 
     Raises:
         ModelTooLarge: The optimizer's moments did not fit on this rank.
-        MicroBatchTooLarge: The micro-batch did not.
+        MicroBatchTooLarge: A micro-batch did not.
     """
     with explaining_model_memory(trainer.stage, rank=trainer.ranks.rank):
         make_moments(trainer.model, trainer.optimizer)
-    step, _, m = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
+    random = random_state(trainer.ranks.device, rank=trainer.ranks.rank)
+    largest = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
+    _rehearse_largest(trainer, *largest)
+    for step, sequence in one_of_each_size(trainer.inputs.plan):
+        plan = trainer.inputs.plan.step(step)
+        _run(trainer, [_pack(trainer, plan, (sequence,))], plan)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    set_random_state(random, trainer.ranks.device)
+
+
+def one_of_each_size(plan: PlanFile) -> list[tuple[int, int]]:
+    """Returns (step, place in its global batch) of a sequence of each power of two of tokens."""
+    found: dict[int, tuple[int, int]] = {}
+    for step in range(plan.num_steps):
+        sizes, places = np.unique(size_of(plan.step(step).lengths), return_index=True)
+        for size, place in zip(sizes.tolist(), places.tolist(), strict=True):
+            found.setdefault(size, (step, place))
+    return [found[size] for size in sorted(found)]
+
+
+def size_of(lengths: IntArray) -> IntArray:
+    """Returns the exponents of the powers of two that lengths are rounded up to."""
+    return np.frexp(np.maximum(lengths, 1) - 1)[1]
+
+
+def _rehearse_largest(trainer: Trainer, step: int, _: int, m: int) -> None:
     plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
-    micro = plan.batch.micro_batches[ranks.rank][m]
-    samples = plan.sample_ids[list(micro)].tolist()
-    batch = pack(trainer.inputs.store, samples, micro, ranks.device)
+    batch = _pack(trainer, plan, plan.batch.micro_batches[ranks.rank][m])
     facts = MicroBatchFacts(step, ranks.rank, m, batch.lengths)
-    random = random_state(ranks.device, rank=ranks.rank)
     with explaining_out_of_memory(
         facts, estimate_gib=_estimate_gib(trainer, facts), stage=trainer.stage
     ):
-        _run(trainer, batch, plan)
-    trainer.optimizer.zero_grad(set_to_none=True)
-    set_random_state(random, ranks.device)
+        _run(trainer, [batch] * _repeats(trainer, plan), plan)
 
 
-def _run(trainer: Trainer, batch: PackedBatch, plan: StepPlan) -> None:
+def _pack(trainer: Trainer, plan: StepPlan, micro: tuple[int, ...]) -> PackedBatch:
+    samples = plan.sample_ids[list(micro)].tolist()
+    return pack(trainer.inputs.store, samples, micro, trainer.ranks.device)
+
+
+def _run(trainer: Trainer, batches: list[PackedBatch], plan: StepPlan) -> None:
     top_k, num_layers = trainer.stage.attention.top_k, trainer.inputs.latency.num_layers
     targets = np.full((num_layers, len(plan.lengths)), top_k, dtype=np.int64)
-    batches = [batch] * _repeats(trainer, plan)
     budgets = [  # step 0 measures coverage too
-        trainer.tuner.budgets(targets, batch, step=0) for _ in batches
+        trainer.tuner.budgets(targets, batch, step=0) for batch in batches
     ]
     trainer.clock.start()
     run_micro_batches(
         trainer.model,
-        Work(batches, budgets, num_target_tokens=max(len(batch.labels), 1)),
+        Work(batches, budgets, num_target_tokens=max(len(batches[0].labels), 1)),
         attention=trainer.stage.attention,
         barrier=trainer.stage.topology.barrier,
         recompute=trainer.recompute,

@@ -27,6 +27,23 @@ def losses_of(stage, ranks, arguments, *, rehearsed):
     return [row["loss"] for row in rows]
 
 
+def lengths_rehearsed(stage, ranks, arguments):
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
+    run, ran = rehearsal.run_micro_batches, []
+
+    def noted(model, work, **more):
+        ran.extend(list(batch.lengths) for batch in work.batches)
+        return run(model, work, **more)
+
+    rehearsal.run_micro_batches = noted
+    rehearsal.rehearse(trainer)
+    rehearsal.run_micro_batches = run
+    steps = [inputs.plan.step(number) for number in range(inputs.plan.num_steps)]
+    planned = [int(length) for step in steps for length in step.lengths]
+    return {"ran": [[int(length) for length in lengths] for lengths in ran], "planned": planned}
+
+
 def line_of_too_little_memory(stage, ranks, arguments):
     inputs = read_inputs(stage, arguments, device=ranks.device)
     trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
@@ -50,6 +67,7 @@ def main() -> None:
     facts = {
         "plain": losses_of(stage, ranks, arguments, rehearsed=False),
         "rehearsed": losses_of(stage, ranks, arguments, rehearsed=True),
+        "lengths": lengths_rehearsed(stage, ranks, arguments),
         "line": line_of_too_little_memory(stage, ranks, arguments),
     }
     (out / f"rank{ranks.rank}.json").write_text(json.dumps(facts))

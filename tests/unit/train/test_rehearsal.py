@@ -1,0 +1,39 @@
+"""What is run before the first step: a sequence of each size that kernels are compiled for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbcore.train.rehearsal import one_of_each_size, size_of
+
+GLOBAL_BATCHES = st.lists(
+    st.lists(st.integers(1, 70_000), min_size=1, max_size=6), min_size=1, max_size=5
+)
+
+
+def plan_of(steps):
+    return SimpleNamespace(
+        num_steps=len(steps), step=lambda i: SimpleNamespace(lengths=np.array(steps[i]))
+    )
+
+
+def test_sizes_are_powers_of_two_rounded_up():
+    assert size_of(np.array([1, 2, 3, 4, 5, 256, 257, 65_536])).tolist() == [
+        0,
+        1,
+        2,
+        2,
+        3,
+        8,
+        9,
+        16,
+    ]
+
+
+@given(steps=GLOBAL_BATCHES)
+def test_every_size_of_the_plan_is_met_once(steps):
+    chosen = [steps[step][place] for step, place in one_of_each_size(plan_of(steps))]
+    met = {(length - 1).bit_length() for lengths in steps for length in lengths}
+    assert [(length - 1).bit_length() for length in chosen] == sorted(met)

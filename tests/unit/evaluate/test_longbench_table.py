@@ -61,6 +61,10 @@ def test_first_line_rule():
     assert first_line("") == ""
 
 
+def test_dialogue_summaries_alone_end_with_their_line():
+    assert {task.name for task in TASKS if task.stop_at_newline} == {"samsum", "samsum_e"}
+
+
 def test_average_is_over_categories_not_tasks():
     by_category = dict(
         zip(

@@ -1,6 +1,7 @@
 """Starts ranks: as the pipeline does, or as forks."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +14,56 @@ TIMEOUT_SECONDS = 240
 
 
 @pytest.fixture(scope="session")
-def torchrun(repository):
+def rank_environment(repository):
+    """Returns a function that gives today's environment to ranks that import this checkout."""
+
+    def make():
+        paths = [str(repository / "src"), str(repository / "kernels")]
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_nodes(rank_environment):
+    """Returns a function that runs words under two launchers, as two nodes of one rank would.
+
+    They meet by c10d; the function returns the stderr of both when both have ended well.
+    """
+
+    def run(*words):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            place = f"localhost:{free.getsockname()[1]}"
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2"]
+        command += ["--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}"]
+        command += map(str, words)
+        nodes = [
+            subprocess.Popen(command, env=rank_environment(), stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        try:
+            texts = [node.communicate(timeout=TIMEOUT_SECONDS)[1] for node in nodes]
+        finally:
+            for node in nodes:
+                node.terminate()  # launchers end their ranks
+        assert [node.returncode for node in nodes] == [0, 0], "".join(texts)[-4000:]
+        return "".join(texts)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def torchrun(rank_environment):
     """Returns a function that runs a module or a script on some ranks and returns the process."""
 
     def run(*words, num_ranks=2, check=True):
-        paths = [str(repository / "src"), str(repository / "kernels")]
-        paths += filter(None, [os.environ.get("PYTHONPATH")])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={num_ranks}", *map(str, words)]
         done = subprocess.run(
             command,
-            env=environment,
+            env=rank_environment(),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SECONDS,

@@ -29,7 +29,7 @@ from sbcore.train.loop import Trainer
 from sbcore.train.memory import explaining_model_memory
 from sbcore.train.ranks import Ranks, start_ranks
 from sbcore.train.rehearsal import rehearse
-from sbcore.train.restarts import is_restarted
+from sbcore.train.restarts import are_restarted
 from sbcore.train.run import TrainingRun
 from sbcore.train.setup import make_trainer
 from sbcore.train.summary import closing_line, summarise
@@ -69,7 +69,7 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
         if ranks.device.type == "cuda":
             rehearse(trainer)
         with closing(checkpoints):
-            rows = run.train(resume=arguments.resume or is_restarted())
+            rows = run.train(resume=are_restarted(ranks.host_group) or arguments.resume)
         save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
         if ranks.rank == 0:
             summary = summarise(rows, stage, device=ranks.device)

@@ -6,6 +6,7 @@ the same trap). Each attempt therefore gets keys of its own.
 """
 
 import os
+from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
@@ -16,9 +17,15 @@ from sbcore.errors import SparseBalanceError
 _UNSHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
-def is_restarted() -> bool:
-    """Returns whether torchrun has started these ranks before and they died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def are_restarted(group: dist.ProcessGroup) -> bool:
+    """Returns whether torchrun has started any of the ranks before; all of them ask, all agree.
+
+    Each node counts the failures of its own ranks alone.
+    """
+    counts: list[Any] = [None] * dist.get_world_size(group)
+    mine = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    dist.all_gather_object(counts, mine, group=group)
+    return any(counts)
 
 
 def join_ranks(backend: str) -> None:

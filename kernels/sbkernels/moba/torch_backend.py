@@ -12,7 +12,7 @@ B blocks of a sequence, C tokens in a block, W ranks kept.
 import torch
 
 from sbkernels.moba.budget import TopKRange
-from sbkernels.moba.coverage import pack_coverage
+from sbkernels.moba.coverage import PackCurves
 from sbkernels.moba.dense import allowed_keys, attend_dense, attend_dense_masked
 from sbkernels.moba.ranking import rank_blocks
 from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
@@ -68,16 +68,10 @@ def cover(
 ) -> torch.Tensor:
     """Returns the coverage curve, float32 [N, len(ladder)]."""
     del max_seqlen  # the boundaries say it
-    lengths = cu_seqlens.diff().tolist()
-    curves = pack_coverage(
-        q,
-        k,
-        lengths,
-        block_size=block_size,
-        ladder=ladder,
-        row_stride=row_stride,
+    pack = PackCurves(
+        cu_seqlens.diff().tolist(), block_size=block_size, ladder=ladder, row_stride=row_stride
     )
-    return curves.float()
+    return torch.from_numpy(pack.measure(q, k)).float()
 
 
 def attend(

@@ -32,6 +32,7 @@ class StepTuner:
         self.coverage = CoverageModel.empty(
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
+        self._beyond = self.coverage.beyond(top_k)
         self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 
@@ -46,7 +47,7 @@ class StepTuner:
                 batch=plan.batch,
                 barrier=self.stage.topology.barrier,
                 latency=self.latency,
-                coverage=self.coverage.beyond(self.stage.attention.top_k),
+                coverage=self._beyond,
                 top_k=self.stage.attention.top_k,
                 step=step,
             )
@@ -60,7 +61,7 @@ class StepTuner:
     def budgets(self, targets: IntArray, batch: PackedBatch, *, step: int) -> TargetBudgets:
         """Returns the budgets of one micro-batch; a dummy takes the own block."""
         chosen = targets[:, list(batch.sequences)] if batch.sequences else targets[:, :1] * 0 + 1
-        measures = self.measures(step) and self._worth_measuring(batch, least=int(chosen.min()))
+        measures = not batch.is_dummy and self._measures(chosen, batch, step)
         return TargetBudgets(
             targets=torch.from_numpy(chosen.astype(np.int32)),
             sequences=batch.sequences,
@@ -72,20 +73,26 @@ class StepTuner:
             dense=self.stage.kind == "dense",
         )
 
-    def _worth_measuring(self, batch: PackedBatch, *, least: int) -> bool:
-        """Returns whether curves of the batch would tell anything.
+    def _measures(self, chosen: IntArray, batch: PackedBatch, step: int) -> bool:
+        """Returns whether curves of the batch are needed: to bound its budgets, or to learn.
 
-        A tuner leaves sequences alone that k0 covers: there is nothing to gain, little to save, and
-        the host knows that their attention is dense.
+        Every curve allows k0, so budgets that are k0 need no bound. A tuner leaves sequences alone
+        that k0 covers: there is nothing to gain, little to save, and the host knows that their
+        attention is dense.
         """
-        if batch.is_dummy or self.stage.tuner.kind == "fixed":
-            return not batch.is_dummy
-        attention = self.stage.attention
-        return max(batch.lengths) > attention.block_size * min(least, attention.top_k)
+        tuner, attention = self.stage.tuner, self.stage.attention
+        if tuner.kind == "fixed" or step % tuner.clamp_every_steps:
+            return tuner.kind == "fixed" and self.measures(step)
+        if (chosen != attention.top_k).any():
+            least = min(int(chosen.min()), attention.top_k)
+            return max(batch.lengths) > attention.block_size * least
+        lengths = np.array(batch.lengths)
+        beyond = lengths[lengths > attention.block_size * attention.top_k]
+        return len(beyond) > 0 and (self.measures(step) or self.coverage.is_new(beyond))
 
     def learn(self, lengths: IntArray, curves: FloatArray) -> None:
         """Takes the step's measured curves [num_layers, N, K] into the averages."""
-        self.coverage = self.coverage.updated(lengths, curves)
+        self._know(self.coverage.updated(lengths, curves))
 
     def review(self, row: dict[str, Any]) -> None:
         """Shows a learning policy what a step took and what it covered."""
@@ -95,9 +102,10 @@ class StepTuner:
             )
 
     def measures(self, step: int) -> bool:
-        """Whether the step measures curves in every layer, and clamps to them if it tunes."""
-        tuner, train = self.stage.tuner, self.stage.train
-        every = train.coverage_every_steps if tuner.kind == "fixed" else tuner.clamp_every_steps
+        """Whether the step measures all that k0 does not cover, also where budgets are k0."""
+        every = self.stage.train.coverage_every_steps
+        if self.stage.tuner.kind != "fixed":
+            every *= self.stage.tuner.clamp_every_steps
         return step % every == 0
 
     def state(self) -> dict[str, Any]:
@@ -107,9 +115,14 @@ class StepTuner:
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the averages."""
-        self.coverage = self.coverage.restored(state)
+        self._know(self.coverage.restored(state))
         if isinstance(self.policy, LearningPolicy):
             self.policy.load(state)
+
+    def _know(self, coverage: CoverageModel) -> None:
+        if coverage is not self.coverage:
+            self.coverage = coverage
+            self._beyond = coverage.beyond(self.stage.attention.top_k)
 
     def _limits(self, step: int) -> ClampLimits | None:
         tuner = self.stage.tuner

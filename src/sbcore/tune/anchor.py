@@ -19,11 +19,12 @@ time is not spent where a block covers most. 0.4 ms for 16 sequences of 24 layer
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
 from sbcore.config.method import AnchorTuner
-from sbcore.tune.coverage import budget_bounds
+from sbcore.tune.coverage import CoverageModel, budget_bounds
 from sbcore.tune.judged import first_no_slower
 from sbcore.tune.loads import Loads
 from sbcore.tune.policy import Observation
@@ -42,6 +43,7 @@ class AnchorPolicy:
 
     def __init__(self, config: AnchorTuner) -> None:
         self.config = config
+        self._of_buckets: tuple[CoverageModel, int, IntArray] | None = None
 
     def decide(self, observation: Observation) -> IntArray:
         """Returns target top_k, [num_layers, N]; without known coverage it is k0.
@@ -50,13 +52,14 @@ class AnchorPolicy:
         """
         times, bounds = step_times(observation), self._bounds(observation)
         tried = [_LoadTimes(observation, times, loads, bounds) for loads in times.loads.to_tune]
-        found = min(map(self._tuned, tried), key=tried[0].step_ms)
-        return first_no_slower(observation, tried[0].k0, [found])
+        found = [self._tuned(loads) for loads in tried]
+        best = found[0] if len(found) == 1 else min(found, key=tried[0].step_ms)
+        return first_no_slower(observation, tried[0].k0, [best])
 
     def _tuned(self, times: "_LoadTimes") -> IntArray:
         """Returns every layer's and sequence's budget, [num_layers, N], for these loads."""
         anchor = _ANCHORS[self.config.anchor](times.loads, times.at_k0)[times.loads.column]
-        top_k = _largest_within(times, anchor)
+        top_k = _largest_within(times, anchor, times.top_k)
         if self.config.anchor == "mean":
             top_k = _nearest(times, anchor, top_k)
         return times.budgets(top_k)
@@ -64,11 +67,17 @@ class AnchorPolicy:
     def _bounds(self, observation: Observation) -> "_Bounds":
         """Returns the least and the greatest top_k of each layer and sequence."""
         coverage = observation.coverage
-        low, high = budget_bounds(
-            coverage.curves, coverage.ladder, top_k=observation.top_k, p=self.config.p
-        )[:, :, coverage.buckets(observation.lengths)]
-        cap = self.config.cap or int(coverage.ladder[-1])
-        return np.clip(low, self.config.floor, cap), np.clip(high, self.config.floor, cap)
+        known = self._of_buckets
+        if known is None or known[0] is not coverage or known[1] != observation.top_k:
+            # Kept until something is learned: most steps measure nothing that averages lack.
+            bounds = budget_bounds(
+                coverage.curves, coverage.ladder, top_k=observation.top_k, p=self.config.p
+            )
+            cap = self.config.cap or int(coverage.ladder[-1])
+            known = coverage, observation.top_k, np.clip(bounds, self.config.floor, cap)
+            self._of_buckets = known
+        low, high = known[2][:, :, coverage.buckets(observation.lengths)]
+        return low, high
 
 
 _Bounds = tuple[IntArray, IntArray]
@@ -83,6 +92,7 @@ class _LoadTimes:
     ) -> None:
         ladder = observation.coverage.ladder
         (self.low, self.high), self.loads = bounds, loads
+        self.top_k = observation.top_k
         self._step, self._ms = times, between_rungs(times.attention_ms, ladder)
         self._first, self._last = int(ladder[0]), int(ladder[-1])
         self._of_sequence = loads.load[loads.micro_batch]
@@ -101,8 +111,9 @@ class _LoadTimes:
         """Returns the time of the step at budgets [L, N]."""
         return self._step.loads.step_ms(self._micro_batch_ms(budgets))
 
+    @cached_property
     def range_of_loads(self) -> tuple[IntArray, IntArray]:
-        """Returns the budgets below and above which nothing of a load moves, [num_loads] each."""
+        """The budgets below and above which nothing of a load moves, [num_loads] each."""
         least = np.full(len(self.loads.column), self._last)
         most = np.full(len(self.loads.column), self._first)
         np.minimum.at(least, self._of_sequence, self.low.min(axis=0))
@@ -114,19 +125,24 @@ class _LoadTimes:
         return self._step.micro_batch_ms(self._ms[np.arange(column.shape[1]), column])
 
 
-def _largest_within(times: _LoadTimes, anchor: FloatArray) -> IntArray:
-    """Returns each load's largest budget that keeps its anchor, else its least, [num_loads]."""
-    least, most = times.range_of_loads()
+def _largest_within(times: _LoadTimes, anchor: FloatArray, top_k: int) -> IntArray:
+    """Returns each load's largest budget that keeps its anchor, else its least, [num_loads].
+
+    Looks around top_k first, where budgets of balanced loads are; then by bisection.
+    """
+    least, most = times.range_of_loads
+    tried = 0
     while (least < most).any():
-        middle = (least + most + 1) // 2
-        within = times.load_ms(middle) <= anchor
-        least, most = np.where(within, middle, least), np.where(within, most, middle - 1)
+        around = np.clip(top_k, least + 1, most) if tried < 2 else (least + most + 1) // 2
+        within = times.load_ms(around) <= anchor
+        least, most = np.where(within, around, least), np.where(within, most, around - 1)
+        tried += 1
     return least
 
 
 def _nearest(times: _LoadTimes, anchor: FloatArray, top_k: IntArray) -> IntArray:
     """Returns each load's budget, or one block more where that ends nearer to the anchor."""
-    _, most = times.range_of_loads()
+    _, most = times.range_of_loads
     above = np.minimum(top_k + 1, most)
     above_ms = times.load_ms(above)
     slowest = times.loads.column_ms(times.at_k0)[times.loads.column]

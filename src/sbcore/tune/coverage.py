@@ -58,9 +58,11 @@ class CoverageModel:
         Sequences of one bucket count with their tokens, in the order given, so that every rank
         comes to the same bits. Curves that are not finite are left out.
         """
+        usable = np.isfinite(measured).all(axis=(0, 2))
+        if not usable.any():
+            return self
         curves, counts = self.curves.copy(), self.counts.copy()
         which = buckets_of(lengths, self.block_size)
-        usable = np.isfinite(measured).all(axis=(0, 2))
         for bucket in np.unique(which[usable]):
             rows = usable & (which == bucket)
             counts[bucket] += rows.sum()
@@ -77,21 +79,30 @@ class CoverageModel:
         covered = 2 ** np.arange(NUM_BUCKETS) <= top_k
         return replace(self, curves=np.where(covered[:, None], np.nan, self.curves))
 
+    def is_new(self, lengths: IntArray) -> bool:
+        """Returns whether a bucket has seen fewer of such sequences than its average remembers."""
+        remembered = round(1.0 / (1.0 - self.ema_decay))
+        return bool((self.counts[self.buckets(lengths)] < remembered).any())
+
     def delta(
         self, lengths: IntArray, used: IntArray, *, top_k: int, curves: FloatArray
     ) -> float | None:
         """Returns the token-weighted mean of C(used) - C(top_k), in points; used is [L, N].
 
-        Over layers and sequences whose curves [L, N, K] are known, None if none is. Sequences that
-        both budgets cover count too: their change is 0 without a measurement.
+        Over sequences whose curves [L, N, K] are known, None if budgets moved and no curve tells
+        what that did. Sequences whose budgets are top_k, or covered by both, count too: their
+        change is 0 without a measurement.
         """
+        still = (used == top_k).all(axis=0)
+        if still.all():
+            return 0.0
+        still |= lengths <= self.block_size * np.minimum(used.min(axis=0), top_k)
         known = np.isfinite(curves).all(axis=(0, 2))
-        if not known.any():
+        if not still.all() and not (known & ~still).any():
             return None
         base = curves[..., np.searchsorted(self.ladder, top_k)]
         change = (coverage_at(curves, self.ladder, used) - base).mean(axis=0)
-        whole = lengths <= self.block_size * np.minimum(used.min(axis=0), top_k)
-        counted, change = known | whole, np.where(known, change, 0.0)
+        counted, change = known | still, np.where(still, 0.0, change)
         return 100.0 * float(np.average(change[counted], weights=lengths[counted]))
 
     def expected_delta(self, lengths: IntArray, targets: IntArray, *, top_k: int) -> float | None:

@@ -6,6 +6,8 @@ budgets cover them; a cut that ends such service can make a step slower.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from sbcore.plan.cost import KnownTimesCost
 from sbcore.plan.objective import micro_batch_ms, step_ms
 from sbcore.tune.policy import Observation
@@ -26,6 +28,16 @@ def judged_ms(observation: Observation, top_k: IntArray) -> float:
 def first_no_slower(
     observation: Observation, base: IntArray, choices: Iterable[IntArray]
 ) -> IntArray:
-    """Returns the first of the choices that is no slower than the budgets `base`, else those."""
-    limit = judged_ms(observation, base) * (1.0 + _SAME_TIME)
-    return next((top_k for top_k in choices if judged_ms(observation, top_k) <= limit), base)
+    """Returns the first of the choices that is no slower than the budgets `base`, else those.
+
+    One that is `base` itself needs no judgement, which takes a third of a decision.
+    """
+    limit = None
+    for top_k in choices:
+        if np.array_equal(top_k, base):
+            return base
+        if limit is None:
+            limit = judged_ms(observation, base) * (1.0 + _SAME_TIME)
+        if judged_ms(observation, top_k) <= limit:
+            return top_k
+    return base

@@ -5,8 +5,9 @@ sequences rounded up so that every layer's budgets are aligned alike.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ import torch
 
 from sbcore.attention.call import AttentionCall
 from sbkernels import coverage_curve
+from sbkernels.moba.coverage import PackCurves
 
 if TYPE_CHECKING:
     from sbkernels.moba.triton.coverage import LayerClamp
@@ -119,26 +121,49 @@ class HostMeasure:
     """A few lines of Python a layer, since a micro-batch has few sequences."""
 
     def __init__(self, tables: LayerTables, call: AttentionCall) -> None:
-        self._tables, self._call = tables, call
-        self._carry = [0] * len(call.lengths)
+        self._rungs, self._base_rung, self._limits = tables.rungs, tables.base_rung, tables.limits
+        self._curves_of = _curves_of(call, tables.rungs)
+        num_sequences = len(call.lengths)
+        self._curves = tables.curves.unbind()
+        self._targets = tables.targets[:, :num_sequences].tolist()
+        self._budgets = tables.budgets[:, :num_sequences].unbind()
+        self._carry = [0] * num_sequences
 
     def measure(self, layer: int, q: torch.Tensor, k: torch.Tensor) -> None:
         """Writes the layer's curves, and its budgets if there are limits."""
-        tables = self._tables
-        curves = _curves(q, k, self._call, tables.rungs)
-        tables.curves[layer] = curves
-        if tables.limits is None:
+        curves = self._curves[layer].copy_(self._curves_of(q, k))
+        if self._limits is None:
             return
-        num_sequences = len(self._carry)
-        ranges = [
-            clamp_range(curve, tables.rungs, base_rung=tables.base_rung, limits=tables.limits)
-            for curve in curves.tolist()
-        ]
-        targets = tables.targets[layer, :num_sequences].tolist()
-        wanted = [target - carry for target, carry in zip(targets, self._carry, strict=True)]
-        used = [min(max(want, low), high) for want, (low, high) in zip(wanted, ranges, strict=True)]
-        tables.budgets[layer, :num_sequences] = torch.tensor(used)
-        self._carry = [have - want for have, want in zip(used, wanted, strict=True)]
+        used = []
+        for n, (target, curve) in enumerate(
+            zip(self._targets[layer], curves.tolist(), strict=True)
+        ):
+            low, high = clamp_range(
+                curve, self._rungs, base_rung=self._base_rung, limits=self._limits
+            )
+            wanted = target - self._carry[n]
+            used.append(min(max(wanted, low), high))
+            self._carry[n] = used[n] - wanted
+        self._budgets[layer].copy_(torch.tensor(used))
+
+
+def _curves_of(
+    call: AttentionCall, rungs: tuple[int, ...]
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Returns what measures a layer's curves, [N, K], of q [T, H, D] and k [T, G, D]."""
+    stride = row_stride(call.max_seqlen)
+    if not call.cu_seqlens.is_cuda and call.backend in ("auto", "torch"):
+        pack = PackCurves(call.lengths, block_size=call.block_size, ladder=rungs, row_stride=stride)
+        return lambda q, k: torch.from_numpy(pack.measure(q, k))
+    return partial(
+        coverage_curve,
+        cu_seqlens=call.cu_seqlens,
+        block_size=call.block_size,
+        max_seqlen=call.max_seqlen,
+        ladder=rungs,
+        row_stride=stride,
+        backend=call.backend,
+    )
 
 
 def clamp_range(
@@ -168,18 +193,3 @@ def row_stride(max_seqlen: int) -> int:
     while stride < MAX_ROW_STRIDE and max_seqlen > stride * ROWS_OF_LONGEST:
         stride *= 2
     return stride
-
-
-def _curves(
-    q: torch.Tensor, k: torch.Tensor, call: AttentionCall, rungs: tuple[int, ...]
-) -> torch.Tensor:
-    return coverage_curve(
-        q,
-        k,
-        call.cu_seqlens,
-        block_size=call.block_size,
-        max_seqlen=call.max_seqlen,
-        ladder=rungs,
-        row_stride=row_stride(call.max_seqlen),
-        backend=call.backend,
-    )

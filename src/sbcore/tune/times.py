@@ -39,26 +39,19 @@ class StepTimes:
 
 
 def step_times(observation: Observation) -> StepTimes:
-    """Returns the times of the observed step at every rung; equal lengths are looked up once.
+    """Returns the times of the observed step at every rung.
 
     A sequence's times are those in its micro-batch, which is recomputed or not.
     """
     latency, ladder = observation.latency, observation.coverage.ladder
-    lengths, which = np.unique(observation.lengths, return_inverse=True)
-    loads = loads_of(observation)
-    share = _shares(observation, loads)
-    return StepTimes(
-        latency.attention_ms(lengths[:, None], ladder[None, :])[which] * share[:, None],
-        latency.linear_ms(observation.lengths) * share,
-        loads,
-    )
-
-
-def _shares(observation: Observation, loads: Loads) -> FloatArray:
-    """Returns the factor on the work of each sequence's micro-batch, [N]."""
-    tokens = loads.micro_batch_ms(observation.lengths.astype(np.float64)).astype(np.int64)
-    share: FloatArray = shares_of(observation.latency).of(tokens)[loads.micro_batch]
-    return share
+    loads, shares = loads_of(observation), shares_of(latency)
+    attention_ms = latency.attention_ms(observation.lengths[:, None], ladder[None, :])
+    linear_ms = latency.linear_ms(observation.lengths)
+    if not shares.even:
+        tokens = loads.micro_batch_ms(observation.lengths.astype(np.float64)).astype(np.int64)
+        share = shares.of(tokens)[loads.micro_batch]
+        attention_ms, linear_ms = attention_ms * share[:, None], linear_ms * share
+    return StepTimes(attention_ms, linear_ms, loads)
 
 
 def between_rungs(attention_ms: FloatArray, ladder: IntArray) -> FloatArray:

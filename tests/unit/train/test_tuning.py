@@ -69,3 +69,25 @@ def test_what_k0_covers_is_dense_for_the_host_and_not_measured(length, target, m
     assert found.measures == measures
     assert found.top_k_range == (None if measures else (target, target))
     assert budgets(0, length=length, target=target, kind="fixed").measures
+
+
+def test_budgets_of_k0_need_no_curve_but_for_averages():
+    """Every curve allows k0; a new length is measured at once, known ones now and then."""
+    found, whole = tuner(kind="anchor"), np.full((2, 2), TOP_K)
+    pack = batch((0, 1), 512)
+    assert found.budgets(whole, pack, step=1).measures
+    curves = np.linspace(0.5, 1.0, len(found.coverage.ladder))
+    found.learn(np.full(10, 512), np.broadcast_to(curves, (2, 10, len(curves))))
+    steps = [found.budgets(whole, pack, step=step) for step in range(6)]
+    assert [budgets.measures for budgets in steps] == [True, *[False] * 4, True]
+    assert steps[1].limits is None
+    assert steps[1].top_k_range == (TOP_K, TOP_K)
+    moved = whole.copy()
+    moved[1, 0] -= 1
+    assert found.budgets(moved, pack, step=1).limits is not None
+    assert found.budgets(whole, batch((0, 1), 1024), step=1).measures
+
+
+def test_a_survey_is_one_of_the_steps_that_clamp():
+    found = tuner(kind="anchor", clamp_every_steps=2)
+    assert [step for step in range(21) if found.measures(step)] == [0, 10, 20]

@@ -108,5 +108,36 @@ def test_sequences_kept_whole_weigh_in_the_change_of_coverage():
     budgets = np.array([[12, 8]])
     found = model.expected_delta(np.array([768, 256]), budgets, top_k=8)
     assert found == pytest.approx(rise * 0.75)
-    uncovered = model.expected_delta(np.array([768, 257 * 32]), budgets, top_k=8)
-    assert uncovered == pytest.approx(rise)  # nothing is known of the other one
+    unknown = np.array([768, 257 * 32])
+    kept = model.expected_delta(unknown, budgets, top_k=8)
+    assert kept == pytest.approx(rise * 768 / unknown.sum())  # k0 is k0, whatever its curve
+    moved = model.expected_delta(unknown, np.array([[12, 9]]), top_k=8)
+    assert moved == pytest.approx(rise)  # what 9 covers there is not known
+
+
+def test_a_change_is_unknown_only_where_budgets_moved_and_no_curve_was_measured():
+    model = model_of([768], concave_curve(0.2))
+    nothing = np.full((1, 2, len(LADDER)), np.nan)
+    lengths = np.array([768, 2000])
+    deltas = [
+        model.delta(lengths, np.array([used]), top_k=8, curves=nothing)
+        for used in ([8, 8], [9, 8], [9, 9])
+    ]
+    assert deltas == [0.0, None, None]
+    partly = nothing.copy()
+    partly[:, 1] = concave_curve(0.2)
+    assert model.delta(lengths, np.array([[9, 8]]), top_k=8, curves=partly) is None
+    assert model.delta(lengths, np.array([[8, 9]]), top_k=8, curves=partly) > 0
+
+
+def test_lengths_are_new_until_their_average_is_full():
+    model = model_of([768], concave_curve(0.2))  # remembers two
+    assert model.is_new(np.array([768]))
+    model = model.updated(np.array([768]), concave_curve(0.2)[None, None])
+    assert not model.is_new(np.array([768]))
+    assert model.is_new(np.array([768, 4000]))
+    assert model.updated(np.array([768]), nothing_of(model)) is model
+
+
+def nothing_of(model):
+    return np.full((1, 1, len(model.ladder)), np.nan)

@@ -33,7 +33,8 @@ rule make_base:
         log_file("make_base"),
     benchmark:
         benchmark_file("make_base")
-    threads: ALL_CORES
+    # One core, half a minute: the data are prepared beside it.
+    threads: 1
     params:
         demo=subpath(input.train, parent=True),
         tracking=TRACKING,

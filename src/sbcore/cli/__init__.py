@@ -17,6 +17,7 @@ from sbcore.cli import (
     simulation,
     variants,
 )
+from sbcore.collector import collect_seldom
 from sbcore.errors import SparseBalanceError
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app.command()(configuration.freeze)
 
 def main() -> None:
     """Runs a command; exits with 2 and a line per mistake on bad input, with 130 on Ctrl-C."""
+    collect_seldom()
     try:
         app()
     except SparseBalanceError as error:

@@ -1,6 +1,6 @@
 """The ranks that measure whole micro-batches, started by `sbcore.latency.launch` under torchrun.
 
-``python -m torch.distributed.run ... -m sbcore.latency.floor FOLDER`` waits for FOLDER/work.json.
+``python -m torch.distributed.run ... -m sbcore.latency.start FOLDER`` waits for FOLDER/work.json.
 Rank 0 says when it is through with a micro-batch, and writes FOLDER/result.json in the end.
 """
 
@@ -181,7 +181,3 @@ def _tell(ranks: MeasuringRanks) -> None:
     if ranks.rank == 0:
         sys.stdout.write(f"{DONE}\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -105,7 +105,7 @@ def started_ranks(num_ranks: int, *, threads: int) -> Iterator[StartedRanks]:
     ):
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(num_ranks), "-m", "sbcore.latency.floor", name),
+            *("--nproc-per-node", str(num_ranks), "-m", "sbcore.latency.start", name),
         ]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment

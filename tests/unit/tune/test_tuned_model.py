@@ -7,6 +7,8 @@ import torch
 from sbcore.attention import AttentionCall
 from sbcore.config.training import ModelShape
 from sbcore.model.build import build_model, shape_config
+from sbcore.model.layers import decoder_layers
+from sbcore.model.recompute import Recompute
 from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.ledger import collect
@@ -42,17 +44,23 @@ def budgets_of(targets, *, limits=None, measure=False):
     )
 
 
-def train(budgets, *, recompute=False):
-    """Returns the loss and all gradients of one forward and backward pass."""
+def train(budgets, *, recompute="none"):
+    """Returns the loss and all gradients of one forward and backward pass.
+
+    ``recompute`` is a mode of the trainer, or `library` for the library's own checkpointing.
+    """
     model = build_model(
         shape_config(SHAPE, vocab_size=97, max_tokens=512), seed=0, dtype=torch.float32
     ).train()
-    if recompute:
+    if recompute == "library":
         model.gradient_checkpointing_enable()
+    else:
+        Recompute(decoder_layers(model), recompute, above_tokens=0).prepare(sum(LENGTHS))
+    keep = recompute != "none"
     ids = torch.randint(0, 97, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(1))
     positions = torch.cat([torch.arange(n) for n in LENGTHS])[None]
     ends = torch.tensor([0, *np.cumsum(LENGTHS)], dtype=torch.int32)
-    call = AttentionCall(ends, LENGTHS, BLOCK_SIZE, "torch", budgets, keep_choices=recompute)
+    call = AttentionCall(ends, LENGTHS, BLOCK_SIZE, "torch", budgets, keep_choices=keep)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, sb_call=call).logits
     loss = logits.square().mean()
     loss.backward()
@@ -74,10 +82,11 @@ def test_limits_that_allow_nothing_are_as_good_as_off():
     assert_same_bits(train(budgets_of(TUNED, limits=limits)), train(Plain()))
 
 
-def test_recomputation_uses_the_budgets_and_choices_of_the_first_forward():
+@pytest.mark.parametrize("recompute", ["full", "selective", "library"])
+def test_recomputation_uses_the_budgets_and_choices_of_the_first_forward(recompute):
     limits = ClampLimits(p=0.05, floor=1, cap=int(LADDER[-1]))
     plain, recomputed = (budgets_of(TUNED, limits=limits) for _ in range(2))
-    assert_same_bits(train(plain), train(recomputed, recompute=True))
+    assert_same_bits(train(plain), train(recomputed, recompute=recompute))
     ledgers = [collect([budgets]).result()[0] for budgets in (plain, recomputed)]
     np.testing.assert_array_equal(ledgers[0].top_k, ledgers[1].top_k)
     np.testing.assert_array_equal(ledgers[0].curves, ledgers[1].curves)

@@ -31,7 +31,7 @@ from sbcore.train.checkpoint_writer import ARRAYS, CheckpointWriter, Pending
 from sbcore.train.identity import RunIdentity
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
 from sbcore.train.ranks import Ranks
-from sbcore.train.restore import check_tensors, load_tensors, read_index
+from sbcore.train.restore import check_tensors, load_arrays, load_tensors, read_index
 from sbcore.train.staging import HostCopy, make_moments, training_tensors
 
 
@@ -163,8 +163,7 @@ class Checkpoints:
                 f"{path} was written by {cursor.num_ranks} ranks, now {self.ranks.world_size}: "
                 "random states are drawn anew from seed, step and rank"
             )
-        with np.load(path / ARRAYS, allow_pickle=False) as saved:
-            return cursor, dict(saved)
+        return cursor, load_arrays(path / ARRAYS)
 
     def _settle(self) -> None:
         """Waits for the checkpoint being written and reports a failure."""

@@ -5,12 +5,15 @@ which torch itself reads without restriction; here only the few classes it is ma
 """
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -81,6 +84,17 @@ def load_tensors(path: Path, tensors: dict[str, torch.Tensor], group: dist.Proce
         raise SparseBalanceError(
             f"{path}: cannot be read: {first_failure(error)}. delete it to go on from the one "
             "before."
+        ) from None
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an .npz file by name; raises SparseBalanceError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return dict(saved)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise SparseBalanceError(
+            f"{path}: cannot be read: {error}. delete {path.parent} to go on from the one before."
         ) from None
 
 

@@ -242,6 +242,14 @@ def test_bytes_that_are_no_tensors_are_refused(tmp_path):
         Training(tmp_path).load()
 
 
+def test_bytes_that_are_no_arrays_are_refused(tmp_path):
+    path, _ = saved(tmp_path)
+    file = path / "arrays.npz"
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(SparseBalanceError, match=f"{file}: cannot be read: .* delete {path} to"):
+        Training(tmp_path).load()
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_format_is_refused_unless_its_training_was_over(tmp_path, finished):
     (tmp_path / "step-00000004").mkdir()

@@ -7,6 +7,8 @@ waiting was measured stands in the time account. S steps, R ranks.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sbcore.report.collect import Training
 from sbcore.report.steps import BUDGET_COLUMN
 from sbcore.types import Barrier, FloatArray, IntArray
@@ -64,20 +66,23 @@ def find_bubbles(training: Training, barrier: Barrier) -> Bubbles | None:
     return Bubbles(spans["step"].unique().sort().to_numpy(), before, after, step_before, step_after)
 
 
-def coverage_bought(ledger: "pl.DataFrame") -> float | None:
+def coverage_bought(training: Training) -> float | None:
     """Returns the points of coverage that raised budgets gained, over all tokens and layers.
 
-    What cut budgets lost is not subtracted: both together are coverage_delta. None if nothing was
-    measured.
+    Of the measured steps whose coverage_delta is known; what was not measured in them kept its
+    blocks and gained nothing. What cut budgets lost is not subtracted: both together are
+    coverage_delta. None if no curve was measured.
     """
     import polars as pl
 
+    steps = training.steps
+    known = steps.step[steps.measured & np.isfinite(steps.coverage_delta)]
+    ledger = training.ledger.filter(pl.col("step").is_in(known.tolist()))
     change = pl.col("coverage") - pl.col("coverage_k0")
-    measured = ledger.filter(change.is_finite())
-    if measured.is_empty():
+    if ledger.filter(change.is_finite()).is_empty():
         return None
-    gained = (change.clip(lower_bound=0) * pl.col("num_tokens")).sum() / pl.col("num_tokens").sum()
-    return 100 * float(measured.select(gained).item())
+    gained = change.clip(lower_bound=0).fill_nan(0.0) * pl.col("num_tokens")
+    return 100 * float(ledger.select(gained.sum() / pl.col("num_tokens").sum()).item())
 
 
 def _idle(spans: "pl.DataFrame", name: str, barrier: Barrier) -> tuple[FloatArray, FloatArray]:

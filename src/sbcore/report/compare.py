@@ -98,7 +98,7 @@ def _row(variant: VariantRecord, record: RunRecord) -> Row:
         overhead_pct=trained.overhead_pct if trained else None,
         waiting_pct=trained.waiting_pct if trained else None,
         bubble_filled_pct=bubbles.filled_pct if bubbles else None,
-        coverage_bought=coverage_bought(tuned.ledger) if tuned else None,
+        coverage_bought=coverage_bought(tuned) if tuned else None,
         mfu_useful=trained.mfu_useful if trained else None,
         mfu_dense_equivalent=trained.mfu_dense_equivalent if trained else None,
         hfu=trained.hfu if trained else None,

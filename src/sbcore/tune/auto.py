@@ -16,7 +16,7 @@ import numpy as np
 
 from sbcore.config.method import AnchorTuner, AutoTuner, WaterfillTuner
 from sbcore.tune.anchor import AnchorPolicy
-from sbcore.tune.policy import BudgetPolicy, Observation
+from sbcore.tune.policy import BudgetPolicy, LearningPolicy, Observation
 from sbcore.tune.times import step_times
 from sbcore.tune.waterfill import WaterfillPolicy
 from sbcore.types import FloatArray, IntArray
@@ -27,18 +27,18 @@ class AutoPolicy:
 
     def __init__(self, config: AutoTuner) -> None:
         self.config = config
-        self.pairs = list(product(config.anchors, config.p_choices))
+        self.pairs: list[tuple[str, float]] = list(product(config.anchors, config.p_choices))
         shape = (len(self.pairs), config.probe_rounds)
         self._time, self._delta = np.full(shape, np.nan), np.full(shape, np.nan)
         self._k0_ms: dict[int, float] = {}
+        self._policies = {pair: _policy(config, *pair) for pair in self.pairs}
 
     def decide(self, observation: Observation) -> IntArray:
         """Returns target top_k, [num_layers, N], of the pair whose turn it is, or of the best."""
         assert observation.step is not None, "auto tries its pairs by the number of the step"
-        known = np.isfinite(observation.coverage.expected(observation.lengths)).all()
-        if known and observation.step < self._time.size:
+        if _is_known(observation) and observation.step < self._time.size:
             self._k0_ms[observation.step] = _ms_at_k0(observation)
-        return self._policy(observation.step).decide(observation)
+        return self._policies[self.pair_at(observation.step)].decide(observation)
 
     def pair_at(self, step: int) -> tuple[str, float]:
         """Returns the anchor and p of a step."""
@@ -58,7 +58,13 @@ class AutoPolicy:
         return self.pair_at(step)[1]
 
     def learn(self, step: int, *, step_ms: float, coverage_delta: float | None) -> None:
-        """Takes in a finished step, if it belongs to the probe and had curves to decide by."""
+        """Takes in a finished step, if it belongs to the probe and had curves to decide by.
+
+        A policy that learns itself, as `waterfill` does, is told of its own steps.
+        """
+        tried = self._policies[self.pair_at(step)]
+        if isinstance(tried, LearningPolicy):
+            tried.learn(step, step_ms=step_ms, coverage_delta=coverage_delta)
         number, pair = divmod(step, len(self.pairs))
         k0_ms = self._k0_ms.pop(step, None)
         if k0_ms is not None and coverage_delta is not None:
@@ -67,19 +73,37 @@ class AutoPolicy:
 
     def state(self) -> dict[str, Any]:
         """Returns what was measured, for the checkpoint; steps under way are measured again."""
-        return {"probe_time": self._time, "probe_delta": self._delta}
+        learned = {
+            f"probe_{number}_{name}": value
+            for number, policy in enumerate(self._policies.values())
+            if isinstance(policy, LearningPolicy)
+            for name, value in policy.state().items()
+        }
+        return {"probe_time": self._time, "probe_delta": self._delta} | learned
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over what was measured."""
         self._time, self._delta = (np.array(state[f"probe_{name}"]) for name in ("time", "delta"))
         self._k0_ms = {}
+        for number, policy in enumerate(self._policies.values()):
+            if isinstance(policy, LearningPolicy):
+                start = f"probe_{number}_"
+                own = {name: value for name, value in state.items() if name.startswith(start)}
+                policy.load({name.removeprefix(start): value for name, value in own.items()})
 
-    def _policy(self, step: int) -> BudgetPolicy:
-        anchor, p = self.pair_at(step)
-        shared = {"p": p, **self.config.model_dump(include={"floor", "cap", "ema_decay"})}
-        if anchor == "optimum":
-            return WaterfillPolicy(WaterfillTuner.model_validate(shared))
-        return AnchorPolicy(AnchorTuner.model_validate(shared | {"anchor": anchor}))
+
+def _policy(config: AutoTuner, anchor: str, p: float) -> BudgetPolicy:
+    shared = {"p": p, **config.model_dump(include={"floor", "cap", "ema_decay"})}
+    if anchor == "optimum":
+        return WaterfillPolicy(WaterfillTuner.model_validate(shared))
+    return AnchorPolicy(AnchorTuner.model_validate(shared | {"anchor": anchor}))
+
+
+def _is_known(observation: Observation) -> bool:
+    """Returns whether there are curves to decide by, of all sequences that k0 does not cover."""
+    lengths, coverage = observation.lengths, observation.coverage
+    tuned = lengths[lengths > coverage.block_size * observation.top_k]
+    return bool(len(tuned) and np.isfinite(coverage.expected(tuned)).all())
 
 
 def best_pair(time: FloatArray, delta: FloatArray, *, max_loss: float | None) -> int:

@@ -57,7 +57,10 @@ class WaterfillPolicy:
         allowed &= (rungs == base) | ((lowest <= rungs) & (rungs <= highest))
         gain, allowed = change[:, bucket] * observation.lengths[:, None], allowed[:, bucket]
         times, asked = step_times(observation), self._asked() * gain.shape[0]
-        tried = [(allowed, asked * observation.lengths.sum()), (allowed & (rungs >= base), 0.0)]
+        # Where all that is owed would make the step slower than k0, a part of it is asked for.
+        shares = (1.0, 0.75, 0.5, 0.25) if asked > 0 else (1.0,)
+        tried = [(allowed, share * asked * observation.lengths.sum()) for share in shares]
+        tried.append((allowed & (rungs >= base), 0.0))
         found = (_filled(times, gain, within, asked=float(more)) for within, more in tried)
         k0 = self._clipped(np.full(gain.shape[:2], ladder[base]))
         return first_no_slower(observation, k0, (self._clipped(ladder[rung]) for rung in found))

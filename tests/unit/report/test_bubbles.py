@@ -71,16 +71,23 @@ def test_only_measured_steps_count(tuned):
     assert found.step.tolist() == tuned.steps.step[tuned.steps.measured].tolist()
 
 
-def test_bought_coverage_is_what_raised_budgets_gained():
+def test_bought_coverage_is_what_raised_budgets_gained_over_all_tokens(tuned):
+    """Sequence 3 kept k0 and was not measured; step 6 changed nothing; step 0 warms up."""
     ledger = pl.DataFrame(
         {
-            "num_tokens": [100, 300, 50],
-            "coverage_k0": [0.5, 0.8, np.nan],
-            "coverage": [0.7, 0.6, np.nan],
+            "step": [5, 5, 5, 6, 0],
+            "num_tokens": [100, 300, 50, 350, 400],
+            "coverage_k0": [0.5, 0.8, np.nan, np.nan, 0.1],
+            "coverage": [0.7, 0.6, np.nan, np.nan, 0.9],
         }
     )
-    assert coverage_bought(ledger) == pytest.approx(100 * 0.2 * 100 / 400)
-    assert coverage_bought(ledger.filter(pl.col("num_tokens") == 50)) is None
+
+    def bought(rows):
+        return coverage_bought(dataclasses.replace(tuned, ledger=rows))
+
+    assert not tuned.steps.measured[0]
+    assert bought(ledger) == pytest.approx(100 * 0.2 * 100 / 800)
+    assert bought(ledger.filter(pl.col("step") == 6)) is None
 
 
 def test_the_table_has_the_tuned_variants_numbers_and_hides_what_nobody_has(record):

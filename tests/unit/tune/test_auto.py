@@ -132,3 +132,40 @@ def test_the_bound_of_a_step_is_the_policys():
     policy = make_policy(CONFIG)
     assert isinstance(policy, LearningPolicy)
     assert [p_of_step(CONFIG, policy, step=step) for step in (0, 1, 2)] == [0.05, 0.2, 0.05]
+
+
+SHORT = np.array([4096, 1024, 900, TOP_K * BLOCK])
+
+
+def test_sequences_that_k0_covers_do_not_keep_the_probe_from_counting():
+    """The trainer shows no curves of them (`CoverageModel.beyond`), and most batches have some."""
+    policy, shown = make_policy(CONFIG), observe(0)
+    shown = replace(shown, lengths=SHORT, coverage=shown.coverage.beyond(TOP_K))
+    assert np.isnan(shown.coverage.expected(SHORT)).any()
+    for step in range(PROBE):
+        policy.decide(replace(shown, step=step))
+        policy.learn(step, step_ms=100.0, coverage_delta=0.0)
+    assert np.isfinite(policy.state()["probe_time"]).all()
+    assert len({policy.pair_at(step) for step in range(PROBE, 2 * PROBE)}) == 1
+
+
+def test_a_batch_that_k0_covers_teaches_nothing():
+    policy, shown = make_policy(CONFIG), observe(0)
+    shown = replace(shown, lengths=LENGTHS.clip(max=TOP_K * BLOCK))
+    policy.decide(replace(shown, coverage=shown.coverage.beyond(TOP_K)))
+    policy.learn(0, step_ms=100.0, coverage_delta=0.0)
+    assert np.isnan(policy.state()["probe_time"]).all()
+
+
+def test_the_optimum_keeps_its_mean_over_steps_also_across_a_restart():
+    config = AutoTuner(anchors=("optimum",), p_choices=(0.2,), probe_rounds=1)
+    policy, alone = make_policy(config), make_policy(WaterfillTuner(p=0.2))
+    for step in range(4):
+        policy.learn(step, step_ms=1.0, coverage_delta=-1.0)
+        alone.learn(step, step_ms=1.0, coverage_delta=-1.0)
+    owed = alone.decide(observe(4))
+    assert (owed != make_policy(WaterfillTuner(p=0.2)).decide(observe(4))).any()
+    np.testing.assert_array_equal(policy.decide(observe(4)), owed)
+    resumed = make_policy(config)
+    resumed.load(policy.state())
+    np.testing.assert_array_equal(resumed.decide(observe(4)), owed)

@@ -351,6 +351,15 @@ def test_a_large_balance_is_evened_out_two_points_at_a_time(total):
     assert asked - 1e-9 <= found < asked + 0.002
 
 
+def test_a_debt_that_k0s_time_cannot_pay_at_once_is_paid_in_part():
+    observation, policy = heavy_tailed(Barrier.STEP), make_policy(WaterfillTuner(p=0.05))
+    policy.learn(0, step_ms=1.0, coverage_delta=-50.0)
+    owed, k0_ms = policy.decide(observation), predicted_ms(observation, fixed(observation))
+    assert (owed < 32).any(), "nothing is cut, so nothing is faster while the debt lasts"
+    assert predicted_ms(observation, owed) < 0.999 * k0_ms
+    assert coverage_delta(observation, owed) >= 0.75 * 0.02 - 1e-9
+
+
 class Served(Table):
     """What eight times the budget covers is served by something ten times faster."""
 

@@ -30,10 +30,10 @@ def make_tasks(
 
     settings = read_make_tasks(config)
 
-    def work(_: "Progress", __: "Tracker") -> Outcome:
+    def work(progress: "Progress", _: "Tracker") -> Outcome:
         from sbcore.evaluate.make_tasks import make_tasks as make
 
-        made = make(settings, tokenizer_dir=tokenizer, out=out)
+        made = make(settings, tokenizer_dir=tokenizer, out=out, progress=progress)
         counts = ", ".join(f"{name}: {len(tasks)} tasks" for name, tasks in made.items())
         return Outcome(f"{counts}, in {out}", device="cpu", backend="tokenizers")
 

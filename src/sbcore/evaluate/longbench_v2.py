@@ -5,7 +5,7 @@ Differs from its script in one thing: answers are the most likely ones, not draw
 0.1. Their prompts lose their middle beyond ``evaluate.max_prompt_tokens``; say it with the score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,8 +87,10 @@ class ChoiceRow(ExampleRow):
     domain: str
 
 
-def make_longbench_v2(out: Path, *, source: Path) -> list[str]:
+def make_longbench_v2(out: Path, *, source: Path, on_row: Callable[[], object]) -> list[str]:
     """Writes a task folder to ``out`` from the benchmark's own, returns the name of its task.
+
+    ``on_row`` is called after each example.
 
     Raises:
         SparseBalanceError: The template or the data are missing, or a record is wrong.
@@ -98,7 +100,7 @@ def make_longbench_v2(out: Path, *, source: Path) -> list[str]:
     questions = _read_questions(data)
     made_with = {"maker": TASK, "data": str(data), "data_digest": digest_file(data)}
     begin_folder(out, made_with=made_with)
-    write_rows(out / f"{TASK}.jsonl", map(_row, questions))
+    write_rows(out / f"{TASK}.jsonl", map(_row, questions), on_row=on_row)
     description = TaskDescription(
         metric="multiple_choice",
         max_new_tokens=MAX_NEW_TOKENS,

@@ -2,58 +2,83 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from sbcore.config.reporting import MADE_SETS, NiahConfig, RulerConfig
 from sbcore.config.stages import MakeTasksStage
 from sbcore.errors import SparseBalanceError
 
-Maker = Callable[[Path], list[str]]
-"""Writes a task folder and returns the names of its tasks."""
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
-def make_tasks(config: MakeTasksStage, *, tokenizer_dir: Path, out: Path) -> dict[str, list[str]]:
+class Maker(Protocol):
+    """Writes a task folder and returns the names of its tasks; tells of each example."""
+
+    def __call__(self, out: Path, *, on_row: Callable[[], object]) -> list[str]:
+        """Returns the names of the tasks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """``num_examples`` is None for files of others, which are counted as they are read."""
+
+    make: Maker
+    num_examples: int | None
+
+
+def make_tasks(
+    config: MakeTasksStage, *, tokenizer_dir: Path, out: Path, progress: "Progress"
+) -> dict[str, list[str]]:
     """Writes ``out/SET`` for each set and returns its tasks by set; other sets there are removed.
 
     Raises:
         SparseBalanceError: No set is asked for, or one cannot be made.
     """
-    makers = _makers(config, tokenizer_dir)
-    if not makers:
+    sets = _sets(config, tokenizer_dir)
+    if not sets:
         raise SparseBalanceError(
             "evaluate: niah, ruler, ruler_files and longbench_v2 are not set: nothing to make. "
             "write evaluate.niah: {} for a grid of defaults."
         )
     for name in MADE_SETS:
-        if name not in makers:
+        if name not in sets:
             shutil.rmtree(out / name, ignore_errors=True)
-    return {name: make(out / name) for name, make in makers.items()}
+    made = {}
+    for name, each in sets.items():
+        bar = progress.add_task(f"make-tasks {name}", total=each.num_examples)
+        made[name] = each.make(out / name, on_row=partial(progress.advance, bar))
+    return made
 
 
-def _makers(config: MakeTasksStage, tokenizer_dir: Path) -> dict[str, Maker]:
+def _sets(config: MakeTasksStage, tokenizer_dir: Path) -> dict[str, _Set]:
     from sbcore.evaluate.longbench_v2 import make_longbench_v2
     from sbcore.evaluate.ruler.official import import_ruler
 
-    makers: dict[str, Maker] = {}
+    sets: dict[str, _Set] = {}
     if config.niah is not None:
-        makers["niah"] = partial(_niah, config.niah, tokenizer_dir, config.seed)
+        sets["niah"] = _niah(config.niah, tokenizer_dir, config.seed)
     if config.ruler is not None:
-        makers["ruler"] = partial(_ruler, config.ruler, tokenizer_dir, config.seed)
+        sets["ruler"] = _ruler(config.ruler, tokenizer_dir, config.seed)
     if config.ruler_files:
         folders = {length: Path(folder) for length, folder in config.ruler_files.items()}
-        makers["ruler_files"] = partial(import_ruler, folders=folders)
+        sets["ruler_files"] = _Set(partial(import_ruler, folders=folders), None)
     if config.longbench_v2 is not None:
-        makers["longbench_v2"] = partial(make_longbench_v2, source=Path(config.longbench_v2))
-    return makers
+        make = partial(make_longbench_v2, source=Path(config.longbench_v2))
+        sets["longbench_v2"] = _Set(make, None)
+    return sets
 
 
-def _niah(config: NiahConfig, tokenizer_dir: Path, seed: int, out: Path) -> list[str]:
+def _niah(config: NiahConfig, tokenizer_dir: Path, seed: int) -> _Set:
     from sbcore.evaluate.niah.make import make_niah
     from sbcore.evaluate.niah.needle import Needle, depth_grid
 
-    return make_niah(
-        out,
+    make = partial(
+        make_niah,
         tokenizer_dir=tokenizer_dir,
         lengths=config.lengths,
         depths_percent=depth_grid(config.num_depths, spacing=config.spacing),
@@ -63,17 +88,20 @@ def _niah(config: NiahConfig, tokenizer_dir: Path, seed: int, out: Path) -> list
         max_new_tokens=config.max_new_tokens,
         seed=seed,
     )
+    return _Set(make, len(config.lengths) * config.num_depths * config.num_examples)
 
 
-def _ruler(config: RulerConfig, tokenizer_dir: Path, seed: int, out: Path) -> list[str]:
+def _ruler(config: RulerConfig, tokenizer_dir: Path, seed: int) -> _Set:
     from sbcore.evaluate.ruler.make import MADE, make_ruler
 
-    return make_ruler(
-        out,
+    tasks = tuple(dict.fromkeys(config.tasks or MADE))
+    make = partial(
+        make_ruler,
         tokenizer_dir=tokenizer_dir,
-        tasks=config.tasks or MADE,
+        tasks=tasks,
         lengths=config.lengths,
         num_examples=config.num_examples,
         haystack=config.haystack,
         seed=seed,
     )
+    return _Set(make, len(tasks) * len(config.lengths) * config.num_examples)

@@ -79,6 +79,15 @@ def test_made_tasks_and_others_are_evaluated_together(
     assert (code, json.loads(out)["scores"]) == (0, result["scores"])
 
 
+def test_making_tasks_shows_how_far_it_is(call, config, tokenizer_dir, tmp_path, monkeypatch):
+    words = ("make-tasks", "--config", config, "--tokenizer", tokenizer_dir, "--out", tmp_path)
+    assert call(*words)[::2] == (0, "")  # no terminal, and done before the first line is due
+    monkeypatch.setattr("sbcore.cli.progress._SECONDS_BETWEEN_LINES", 0.0)
+    lines = [line.partition(", 0 s left")[0] for line in call(*words)[2].splitlines()]
+    assert lines[0].startswith("make-tasks niah:  50 %, 1 of 2")
+    assert lines[1:] == ["make-tasks niah: 100 %, 2 of 2", "make-tasks ruler: 100 %, 1 of 1"]
+
+
 def test_sets_that_are_no_longer_asked_for_are_removed(call, config, tokenizer_dir, tmp_path):
     words = ("make-tasks", "--config", config, "--tokenizer", tokenizer_dir, "--out", tmp_path)
     call(*words)

@@ -47,6 +47,7 @@ def make(tokenizer_dir, tmp_path):
             "num_examples": 3,
             "haystack": "prose",
             "seed": 5,
+            "on_row": lambda: None,
         }
         make_ruler(tmp_path / name, tokenizer_dir=tokenizer_dir, **(values | changes))
         return tmp_path / name
@@ -66,6 +67,7 @@ def made(tokenizer_dir, tmp_path_factory):
         num_examples=3,
         haystack="prose",
         seed=5,
+        on_row=lambda: None,
     )
     loaded = load_tasks([out], sized, max_examples=99)
     return dict(zip(MADE, loaded, strict=True))
@@ -331,7 +333,10 @@ def test_official_files_keep_their_prompts(tmp_path):
     official_file(tmp_path / "4k/vt/validation.jsonl", answer_prefix=" Answer:", extra=1)
     official_file(tmp_path / "4k/qa_1.jsonl")
     official_file(tmp_path / "8k/niah_multikey_1.jsonl")
-    names = import_ruler(tmp_path / "out", folders={4096: tmp_path / "4k", 8192: tmp_path / "8k"})
+    rows = []
+    folders = {4096: tmp_path / "4k", 8192: tmp_path / "8k"}
+    names = import_ruler(tmp_path / "out", folders=folders, on_row=lambda: rows.append(1))
+    assert len(rows) == 3
     assert names == ["ruler_vt_4096", "ruler_qa_squad_4096", "niah_multikey_1_8192"]
     loaded = load_tasks([tmp_path / "out"], names, max_examples=9)
     prompts = [fill_template(task.template, task.rows[0], place="here") for task in loaded]
@@ -343,8 +348,8 @@ def test_official_files_keep_their_prompts(tmp_path):
 
 def test_official_files_that_are_none(tmp_path):
     with pytest.raises(SparseBalanceError, match="no file of RULER's"):
-        import_ruler(tmp_path / "out", folders={4096: tmp_path})
+        import_ruler(tmp_path / "out", folders={4096: tmp_path}, on_row=lambda: None)
     official_file(tmp_path / "vt.jsonl", outputs=[])
     with pytest.raises(SparseBalanceError, match=r"vt\.jsonl:1: outputs"):
-        import_ruler(tmp_path / "out", folders={4096: tmp_path})
+        import_ruler(tmp_path / "out", folders={4096: tmp_path}, on_row=lambda: None)
     assert not (tmp_path / "out" / "tasks.json").exists()

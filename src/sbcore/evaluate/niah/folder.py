@@ -1,7 +1,7 @@
 """Folders of described tasks, written as `sbcore.evaluate.task_folder` reads them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,18 @@ from sbcore.evaluate.rows import ExampleRow
 MADE_WITH = "made_with.json"
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one example per line, whole or not at all; rows are taken one by one."""
+def write_rows(
+    path: Path, rows: Iterable[Mapping[str, Any]], *, on_row: Callable[[], object]
+) -> None:
+    """Writes one example per line, whole or not at all; rows are taken one by one.
+
+    ``on_row`` is called after each.
+    """
     with replace_when_done(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             ExampleRow.model_validate(row)
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            on_row()
 
 
 def begin_folder(out: Path, *, made_with: Mapping[str, Any]) -> None:

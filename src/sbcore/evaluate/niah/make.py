@@ -5,7 +5,7 @@ any, so that ``evaluate.max_examples`` cuts whole examples off every depth alike
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ def make_niah(
     num_examples: int,
     max_new_tokens: int,
     seed: int,
+    on_row: Callable[[], object],
 ) -> list[str]:
     """Writes a task folder to ``out`` and returns the names of its tasks.
 
     ``num_examples`` are those of one cell of the grid. ``haystack`` is as `open_haystack` takes
     it; where it starts differs from example to example. Equal arguments write equal bytes.
+    ``on_row`` is called after each example.
 
     Raises:
         SparseBalanceError: A length is too small, a depth is none, or an input cannot be read.
@@ -64,7 +66,7 @@ def make_niah(
         fitter = PromptFitter(tokenizer, _TEMPLATE, length, max_new_tokens, guess=length // 20)
         examples = _examples(cells, text, needle, seed=f"{seed} {name}")
         rows = (fitter.fit(each.row, smallest=1, place=name) for each in examples)
-        write_rows(out / f"{name}.jsonl", rows)
+        write_rows(out / f"{name}.jsonl", rows, on_row=on_row)
     finish_folder(out, dict.fromkeys(names, _description(max_new_tokens)))
     return names
 

@@ -29,13 +29,14 @@ def make_ruler(
     num_examples: int,
     haystack: str,
     seed: int,
+    on_row: Callable[[], object],
 ) -> list[str]:
     """Writes a task folder to ``out``, returns the names of its tasks, ``TASK_LENGTH``.
 
     A length holds the prompt and the tokens to generate, by this tokenizer; a chat template comes
     on top. ``haystack`` is the text of those tasks that hide facts in prose, as `open_haystack`
     takes it. Equal arguments write equal bytes, and the first examples do not depend on how many
-    there are.
+    there are. ``on_row`` is called after each.
 
     Raises:
         SparseBalanceError: An unknown task, one that cannot be made, or a length too small.
@@ -60,7 +61,7 @@ def make_ruler(
                 tokenizer, maker.template, length, task.max_new_tokens, guess=length // 20
             )
             rows = _rows(maker, fitter, num_examples, place=sized, texts=texts, seed=seed)
-            write_rows(out / f"{sized}.jsonl", rows)
+            write_rows(out / f"{sized}.jsonl", rows, on_row=on_row)
             descriptions[sized] = describe(task, maker.template)
     finish_folder(out, descriptions)
     return list(descriptions)

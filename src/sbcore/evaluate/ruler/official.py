@@ -5,7 +5,7 @@ older versions it is part of the input. RULER puts the prefix behind a chat temp
 the user's message, as with models behind an interface for chats.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,15 @@ class OfficialRow(BaseModel):
     answer_prefix: str = ""
 
 
-def import_ruler(out: Path, *, folders: Mapping[int, Path]) -> list[str]:
+def import_ruler(
+    out: Path, *, folders: Mapping[int, Path], on_row: Callable[[], object]
+) -> list[str]:
     """Writes a task folder to ``out``, returns the names of its tasks, ``TASK_LENGTH``.
 
     ``folders`` maps max_seq_length to the folder that RULER wrote for it, which holds
     ``TASK/validation.jsonl`` or ``TASK.jsonl`` under RULER's names (``vt``, ``qa_1``). Tasks come
-    in the order of RULER's table; those without a file are left out.
+    in the order of RULER's table; those without a file are left out. ``on_row`` is called after
+    each example.
 
     Raises:
         SparseBalanceError: No task at a length, or a row that is not as it should be.
@@ -54,7 +57,7 @@ def import_ruler(out: Path, *, folders: Mapping[int, Path]) -> list[str]:
     for length, files in found.items():
         for name, path in files.items():
             sized = sized_name(name, length)
-            write_rows(out / f"{sized}.jsonl", _rows(path, length))
+            write_rows(out / f"{sized}.jsonl", _rows(path, length), on_row=on_row)
             descriptions[sized] = describe(TASKS[name], _TEMPLATE)
     finish_folder(out, descriptions)
     return list(descriptions)

@@ -89,7 +89,7 @@ class CostModel(Protocol):
 
 
 class LatencyModel(Protocol):
-    """Milliseconds by length and top_k, monotone in both."""
+    """Milliseconds by length and top_k; rising with both as long as top_k leaves blocks out."""
 
     @property
     def num_layers(self) -> int:

@@ -20,7 +20,11 @@ from sbcore.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class AnalyticLatencyModel(AdditiveLatency):
-    """Milliseconds by formula; a LatencyModel. All coefficients are >= 0, so it is monotone."""
+    """Milliseconds by formula; a LatencyModel.
+
+    All coefficients are >= 0, so it rises with tokens and with top_k, but for the last step: a
+    budget of all blocks has none to score, and may take less than one block fewer.
+    """
 
     block_size: int
     num_layers: int

@@ -31,6 +31,6 @@ class CurveWatch:
             more = f" and {len(layers) - 8} more" if len(layers) > 8 else ""
             sys.stderr.write(
                 f"warning: train {self._variant}: step {step}: coverage of layers {names}{more} is "
-                "not a number. those layers keep k0 where that happens; further cases are not "
-                "reported. check the model's dtype and learning rate.\n"
+                "not a number. those layers keep k0 then, and such sequences teach nothing; "
+                "further cases are not reported. check the model's dtype and learning rate.\n"
             )

@@ -1,9 +1,9 @@
 """Key-major forward: each key block attends all rows that chose it, its keys held on chip.
 
 The work is exact whatever the rows choose, so it wins where neighbouring rows disagree (union
-inflation above 2.0 at D = 128). The rows' partial outputs meet in float32 sums in memory, by
-atomic addition: 4 bytes x T x H x D, without slots or merge. Chunks are in the order of heads,
-so the sums of the running programs stay in the L2 cache (3.0 against 1.2 TB/s of atomics).
+inflation above `MAX_INFLATION` in `tiles`). The rows' partial outputs meet in float32 sums in
+memory, by atomic addition: 4 bytes x T x H x D, without slots or merge. Chunks are in the order of
+heads, so the sums of the running programs stay in the L2 cache (3.0 against 1.2 TB/s of atomics).
 
 Weights are relative to the largest logit of the row's own block, which is known beforehand: no
 maximum is searched, and halves of a block need not wait for each other. The price: the last

@@ -6,14 +6,15 @@ by a digest what they were made with: rows made with anything else are thrown aw
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from sbcore.artifacts import read_json, replace_when_done, write_json
-from sbcore.evaluate.rows import ExampleRow
+from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.rows import ExampleRow, PredictionRow, find_rows_file
 
 STATE = "state.json"
 _PARTIAL = ".jsonl.partial"
@@ -53,10 +54,9 @@ class PredictionFile:
 
     def begin(self, predictions: Mapping[int, str]) -> None:
         """Throws away what is not in ``predictions`` and notes what they are made with."""
-        if not predictions:
-            self.path.unlink(missing_ok=True)
         with replace_when_done(self.partial(0)) as part:
             part.write_text("".join(map(_partial_line, predictions.items())), encoding="utf-8")
+        self.path.unlink(missing_ok=True)
         for path in self.partials:
             if path != self.partial(0):
                 path.unlink()
@@ -76,6 +76,20 @@ class PredictionFile:
             path.unlink()
 
 
+def refuse_foreign(folder: Path, tasks: Sequence[str]) -> None:
+    """Refuses a folder where an evaluation would replace what something else wrote.
+
+    Raises:
+        SparseBalanceError: A task's file is one that ``state.json`` does not know, or its rows are
+            not as they are written here.
+    """
+    known = _read_state(folder)
+    for task in tasks:
+        path = find_rows_file(folder, task)
+        if path is not None and not (task in known and _is_written_here(path)):
+            raise _foreign(path)
+
+
 def unfinished_tasks(folder: Path) -> tuple[str, ...]:
     """Returns the tasks of an evaluation that has not come to their end, if any."""
     names = {path.name.partition(_PARTIAL)[0] for path in folder.glob(f"*{_PARTIAL}*")}
@@ -89,7 +103,29 @@ def row_of(prediction: str, row: ExampleRow) -> dict[str, Any]:
 
 def _read_state(folder: Path) -> dict[str, str]:
     path = folder / STATE
-    return dict(read_json(path)) if path.is_file() else {}
+    state = read_json(path) if path.is_file() else {}
+    if not isinstance(state, dict):
+        raise _foreign(path)
+    return state
+
+
+def _foreign(path: Path) -> SparseBalanceError:
+    return SparseBalanceError(
+        f"{path}: not written by an evaluation here, which would replace it. "
+        "move it away, or evaluate into another folder."
+    )
+
+
+def _is_written_here(path: Path) -> bool:
+    if path.suffix != ".jsonl":
+        return False
+    try:
+        rows = _whole_rows(path)
+        for row in rows:
+            PredictionRow.model_validate(row)
+    except ValueError:  # not utf-8, not json, not such rows
+        return False
+    return all(set(row) == set(PredictionRow.model_fields) for row in rows)
 
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from sbcore.evaluate.descriptions import write_descriptions
 from sbcore.evaluate.families import refuse_short_limit, summarize_families
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.metrics import require_packages
+from sbcore.evaluate.predictions import refuse_foreign
 from sbcore.evaluate.result import TaskResult, summarize
 from sbcore.evaluate.shards import Shard
 from sbcore.evaluate.task_folder import LoadedTask, load_tasks
@@ -36,16 +37,19 @@ def evaluate(
     Benchmarks with more than scores add their own files (see `sbcore.evaluate.families`).
 
     Raises:
-        SparseBalanceError: The model, the tokenizer or the tasks are not as they should be.
+        SparseBalanceError: The model, the tokenizer or the tasks are not as they should be, or
+            ``out`` holds predictions of others.
     """
     settings = config.evaluate
     tasks = load_tasks(task_dirs, settings.tasks, max_examples=settings.max_examples)
     for loaded in tasks:
         require_packages(loaded.task.metric, place=loaded.task.name)
     refuse_short_limit(tasks, max_prompt_tokens=settings.max_prompt_tokens)
+    refuse_foreign(out, [loaded.task.name for loaded in tasks])
     needs_template = settings.prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=needs_template)
     answering = Answering(config, model_dir, tokenizer_dir, tokenizer, out, shard)
+    shard.wait()  # until all have seen the folder as it was
     if shard.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         described = {each.task.name: each.description for each in tasks}

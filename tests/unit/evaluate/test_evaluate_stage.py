@@ -210,6 +210,56 @@ def test_finished_run_generates_nothing_again(start, make_config, tmp_path, coun
     assert counted.prompts == 0
 
 
+OWN_ROW = {"pred": "a", "answers": ["a"], "all_classes": None, "length": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "is_known"),
+    [
+        ("second.jsonl", OWN_ROW, False),
+        ("second.jsonl.gz", OWN_ROW, True),
+        ("second.jsonl", {"doc_id": 3, "resps": [["a"]]}, True),
+        ("second.jsonl", OWN_ROW | {"_id": "x"}, True),
+        ("second.jsonl", OWN_ROW | {"pred": 3}, True),
+        ("second.jsonl", [1], True),
+        ("state.json", [], False),
+    ],
+)
+def test_what_something_else_wrote_is_not_replaced(
+    start, make_config, tmp_path, name, row, is_known
+):
+    out = tmp_path / "out"
+    if is_known:
+        start(make_config(), out)
+        (out / "second.jsonl").unlink()
+    out.mkdir(exist_ok=True)
+    (out / name).write_text(json.dumps(row) + "\n")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(SparseBalanceError) as caught:
+        start(make_config(max_examples=1), out)
+    assert str(caught.value) == (
+        f"{out / name}: not written by an evaluation here, which would replace it. "
+        "move it away, or evaluate into another folder."
+    )
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_examples_are_not_replaced_by_their_answers(start, make_config, task_dir):
+    examples = (task_dir / "first.jsonl").read_bytes()
+    with pytest.raises(SparseBalanceError, match=r"first\.jsonl: not written by an evaluation"):
+        start(make_config(), task_dir)
+    assert (task_dir / "first.jsonl").read_bytes() == examples
+
+
+def test_rows_that_were_cut_off_are_made_again(start, make_config, tmp_path, counted):
+    start(make_config(), tmp_path / "out")
+    whole = contents(tmp_path / "out")
+    path = tmp_path / "out/first.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    start(make_config(), tmp_path / "out")
+    assert contents(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize(
     "change",
     [

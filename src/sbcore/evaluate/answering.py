@@ -67,12 +67,26 @@ class Answering:
         self.shard.wait()
         return asked
 
-    def answer(self, asked: Asked, on_progress: Callable[[int], None]) -> None:
+    def prompts(self, loaded: LoadedTask) -> list[Prompt]:
+        """Returns what the model is asked, example by example."""
+        return [
+            encode_prompt(
+                self.tokenizer,
+                fill_template(loaded.template, row, place=f"{loaded.path}: row {number}"),
+                chat=self.config.evaluate.prompt_style == "chat" and loaded.task.chat,
+                max_prompt_tokens=self.config.evaluate.max_prompt_tokens,
+            )
+            for number, row in enumerate(loaded.rows, start=1)
+        ]
+
+    def answer(
+        self, asked: Asked, prompts: list[Prompt], on_progress: Callable[[int], None]
+    ) -> None:
         """Generates this rank's share of what is missing of a task's predictions.
 
-        ``on_progress`` is told how many more predictions all ranks together have made, about.
+        ``prompts`` are all of the task's; ``on_progress`` is told how many more predictions all
+        ranks together have made, about.
         """
-        prompts = self._prompts(asked.loaded)
         asked.num_truncated = sum(prompt.truncated for prompt in prompts)
         on_progress(len(asked.kept))
         left = len(prompts) - len(asked.kept)
@@ -121,17 +135,6 @@ class Answering:
         rows = "\n".join(row.model_dump_json() for row in loaded.rows)
         asked = {"task": asdict(loaded.task), "template": loaded.template}
         return digest_text(json.dumps(self._made_with | asked, sort_keys=True) + rows)
-
-    def _prompts(self, loaded: LoadedTask) -> list[Prompt]:
-        return [
-            encode_prompt(
-                self.tokenizer,
-                fill_template(loaded.template, row, place=f"{loaded.path}: row {number}"),
-                chat=self.config.evaluate.prompt_style == "chat" and loaded.task.chat,
-                max_prompt_tokens=self.config.evaluate.max_prompt_tokens,
-            )
-            for number, row in enumerate(loaded.rows, start=1)
-        ]
 
     def _missing(self, prompts: list[Prompt], kept: dict[int, str]) -> list[list[int]]:
         settings = self.config.evaluate

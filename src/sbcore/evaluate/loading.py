@@ -29,7 +29,7 @@ def load_tokenizer(folder: Path, *, needs_template: bool) -> "PreTrainedTokenize
             f"{folder}: not a tokenizer directory, tokenizer_config.json is missing. "
             "give a Hugging Face directory."
         )
-    with _broken_in_one_line(folder, "tokenizer"):
+    with in_one_line(folder, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -64,7 +64,7 @@ def load_generator(
     from sbcore.model.build import load_model
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    with _broken_in_one_line(model_dir, "model"):
+    with in_one_line(model_dir, "model"):
         model = load_model(model_dir, dtype=dtype)
     model = model.to(device).eval()
     register_generation()
@@ -75,12 +75,15 @@ def load_generator(
 
 
 @contextmanager
-def _broken_in_one_line(folder: Path, what: str) -> Iterator[None]:
-    """Makes one line for users of what the library raises about a directory's files."""
+def in_one_line(folder: Path, what: str) -> Iterator[None]:
+    """Makes one line for users of what is wrong with a directory's files, the library's words too.
+
+    The directory is named as such: it is none of ``model.path``, which training reads.
+    """
     try:
         yield
-    except SparseBalanceError:
-        raise
+    except SparseBalanceError as error:
+        raise SparseBalanceError(str(error).removeprefix("model.path = ")) from error
     except Exception as error:  # of many types: the parsers', the weights file's own, OSError
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise SparseBalanceError(

@@ -11,6 +11,7 @@ from sbcore.evaluate.descriptions import write_descriptions
 from sbcore.evaluate.families import refuse_short_limit, summarize_families
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.metrics import require_packages
+from sbcore.evaluate.positions import positions_passed, read_num_positions
 from sbcore.evaluate.predictions import refuse_foreign
 from sbcore.evaluate.result import TaskResult, summarize
 from sbcore.evaluate.shards import Shard
@@ -48,6 +49,7 @@ def evaluate(
     refuse_foreign(out, [loaded.task.name for loaded in tasks])
     needs_template = settings.prompt_style == "chat" and any(loaded.task.chat for loaded in tasks)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=needs_template)
+    num_positions = read_num_positions(model_dir)
     answering = Answering(config, model_dir, tokenizer_dir, tokenizer, out, shard)
     shard.wait()  # until all have seen the folder as it was
     if shard.rank == 0:
@@ -55,20 +57,29 @@ def evaluate(
         described = {each.task.name: each.description for each in tasks}
         write_descriptions(out, {name: entry for name, entry in described.items() if entry})
         _write_result(answering, [], len(tasks))
-    _answer_all(answering, tasks, progress)
+    _answer_all(answering, tasks, num_positions=num_positions, progress=progress)
     if shard.rank == 0:
         summarize_families(tasks, out=out)
     shard.wait()
     return dict(read_json(out / "result.json"))
 
 
-def _answer_all(answering: Answering, tasks: list[LoadedTask], progress: "Progress") -> None:
+def _answer_all(
+    answering: Answering, tasks: list[LoadedTask], *, num_positions: int, progress: "Progress"
+) -> None:
     bar = progress.add_task("evaluate", total=sum(len(loaded.rows) for loaded in tasks))
     shard, results = answering.shard, list[TaskResult]()
     begun = answering.begin(tasks)
+    is_silent = shard.rank != 0
     for asked in begun:
-        progress.update(bar, description=f"evaluate {asked.loaded.task.name}")
-        answering.answer(asked, lambda done: progress.advance(bar, done))
+        task = asked.loaded.task
+        progress.update(bar, description=f"evaluate {task.name}")
+        prompts = answering.prompts(asked.loaded)
+        warning = positions_passed(task, prompts, num_positions=num_positions)
+        if warning is not None and not is_silent:
+            progress.console.out(warning, highlight=False)
+            is_silent = True  # the cure of one task is that of all
+        answering.answer(asked, prompts, lambda done: progress.advance(bar, done))
         if shard.is_alone:
             _finish(answering, asked, results, num_tasks=len(tasks), progress=progress)
     shard.wait()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from shutil import copytree
 
 import pytest
 
@@ -119,6 +120,44 @@ def test_progress_counts_examples_of_all_tasks(ask, make_config, task_dir, tmp_p
     again.console.quiet = True
     ask(make_config(), task_dir, tmp_path / "out", progress=again)
     assert again.tasks[0].completed == 8  # nothing was left to do
+
+
+def test_a_folder_without_a_model_is_named_as_it_was_given(
+    evaluate, config, model_dir, tmp_path, tokenizer_dir
+):
+    narrow(config)
+    assert evaluate(model=tokenizer_dir)[::2] == (
+        2,
+        f"{tokenizer_dir}: not a model directory, config.json is missing. "
+        "give a Hugging Face directory.\n",
+    )
+    shape = json.loads((model_dir / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(shape | {"model_type": "gpt2"}))
+    assert evaluate(model=tmp_path)[2] == (
+        f"{tmp_path}: model_type = gpt2: not supported. use one of qwen2, qwen3, llama.\n"
+    )
+    assert not (tmp_path / "eval").exists()
+
+
+def test_prompts_beyond_the_models_positions_are_told_once(
+    evaluate, config, model_dir, task_dir, tmp_path
+):
+    config.write_text(config.read_text().replace("[first, niah, ruler_vt]", "[first, second]"))
+    copytree(model_dir, tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    shape = json.loads(path.read_text())
+    # <s>, "some words", at most "firs?" and 6 tokens of answer
+    path.write_text(json.dumps(shape | {"max_position_embeddings": 22}))
+    code, _, error = evaluate(model=tmp_path / "model")
+    assert (code, "warning" in error) == (0, False)
+    path.write_text(json.dumps(shape | {"max_position_embeddings": 18}))
+    code, _, error = evaluate(model=tmp_path / "model")
+    assert code == 0
+    assert [line for line in error.splitlines() if "positions" in line] == [
+        "warning: first: a prompt of 16 tokens and its answer of up to 6 pass the model's 18 "
+        "positions: such answers are bad. set evaluate.max_prompt_tokens to 12 or less (a chat "
+        "template adds to it), or leave the task out."
+    ]
 
 
 def test_missing_task_file(evaluate, config, task_dir):

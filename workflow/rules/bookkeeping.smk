@@ -5,12 +5,21 @@ would rerun them all, and as an ancient() one it hides every other reason to rer
 then stops at the opening rule, silently). docs/decisions/tracking-run.md has the test.
 """
 
+import os
+
+from sbcore.workflow.nodes import check_nodes
+
 
 localrules:
     close_run,
 
 
 onstart:
+    try:
+        check_nodes(CONFIG.topology, os.environ, local=workflow.local_exec)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
     shell("sb open-run --config %s --out %s" % (stage_config("run"), in_run("")))
 
 

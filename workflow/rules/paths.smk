@@ -8,6 +8,7 @@ from sbcore.errors import ConfigError
 from sbcore.workflow.checks import check_paths
 from sbcore.workflow.code import code_digest
 from sbcore.workflow.freeze import freeze_stages
+from sbcore.workflow.nodes import gpus_per_node
 
 
 def as_typed(file):
@@ -72,4 +73,5 @@ COMPUTE_ENVIRONMENT = (
     f"OMP_NUM_THREADS={CONFIG.train.threads_per_rank}"
     " MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592"
 )
-NUM_GPUS = CONFIG.topology.num_ranks if CONFIG.topology.device == "cuda" else 0
+# Of one host: what is not trained, runs on one.
+NUM_GPUS = gpus_per_node(CONFIG.topology)

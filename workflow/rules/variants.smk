@@ -1,5 +1,7 @@
 """What each variant does: its plan, its training, its scores."""
 
+from sbcore.workflow.nodes import training_command, training_resources
+
 
 include: "tasks.smk"
 
@@ -48,14 +50,14 @@ rule train_variant:
         benchmark_file("train_variant.{variant}")
     threads: ALL_CORES
     resources:
-        gpu=NUM_GPUS,
+        **training_resources(CONFIG.topology),
     params:
         data=subpath(input.tokens, parent=True),
         plan=subpath(input.plan, parent=True),
         latency=subpath(input.latency, parent=True),
         model=f"--model {MODEL}" if MODEL else "",
         out=subpath(output.summary, parent=True),
-        num_ranks=CONFIG.topology.num_ranks,
+        start=training_command(CONFIG.topology),
         environment=COMPUTE_ENVIRONMENT,
         tracking=TRACKING,
         code=code_digest("sbcore.train.__main__"),
@@ -64,8 +66,8 @@ rule train_variant:
         "words='--config {input.config} --data {params.data} --plan {params.plan}"
         " --latency {params.latency} {params.model} --out {params.out}"
         " --tracking {params.tracking} --resume';"
-        " (python -m sbcore.train.inputs $words && env {params.environment} torchrun --standalone"
-        " --nproc-per-node {params.num_ranks} -m sbcore.train $words) 2>&1 | tee {log}"
+        " (python -m sbcore.train.inputs $words && env {params.environment} {params.start}"
+        " $words) 2>&1 | tee {log}"
 
 
 rule evaluate_variant:

@@ -24,6 +24,9 @@ class TopologyConfig(Section):
 
     num_ranks: PositiveInt = 2
     """Data-parallel ranks that torchrun starts."""
+    num_nodes: PositiveInt = 1
+    """Hosts that share the ranks evenly; above 1 the pipeline trains in a Slurm job of so many,
+    with one torchrun on each, and device must be named."""
     barrier: Barrier = Barrier.STEP
     """step: one gradient synchronisation per step; micro: FSDP gathers in every micro-batch;
     pipeline: 1F1B over num_stages, for plans and simulations only, not trained."""
@@ -47,12 +50,27 @@ class TopologyConfig(Section):
                 f"num_stages = {self.num_stages}: stages need barrier: pipeline, not "
                 f"{self.barrier}. leave num_stages out"
             )
+        if self.num_ranks % self.num_nodes:
+            raise ValueError(
+                f"num_nodes = {self.num_nodes}: does not divide num_ranks = {self.num_ranks}. "
+                "every node starts as many ranks, change one of the two"
+            )
+        if self.num_nodes > 1 and self.device == "auto":
+            raise ValueError(
+                f"num_nodes = {self.num_nodes}: device: auto cannot tell what to ask for on other "
+                "nodes. name device: cuda or device: cpu"
+            )
         if self.speed_factors and len(self.speed_factors) != self.num_ranks:
             raise ValueError(
                 f"speed_factors = {self.speed_factors}: {len(self.speed_factors)} for "
                 f"{self.num_ranks} ranks. give one for each, or none"
             )
         return self
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks of one host."""
+        return self.num_ranks // self.num_nodes
 
 
 class LatencyGridConfig(Section):

@@ -137,8 +137,8 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         stage = load_stage(arguments.config, TrainStage)
-        wanted, num_ranks = stage.topology.device, stage.topology.num_ranks
-        device = choose_device(wanted, num_ranks=num_ranks, local_rank=0)
+        wanted, local_ranks = stage.topology.device, stage.topology.ranks_per_node
+        device = choose_device(wanted, num_ranks=local_ranks, local_rank=0)
         read_inputs(stage, arguments, device=device)
     except SparseBalanceError as error:
         sys.stderr.write(f"{error}\n")

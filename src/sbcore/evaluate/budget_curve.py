@@ -49,9 +49,9 @@ def score_budgets(
 ) -> dict[str, Any]:
     """Writes ``budget_curve.json``, ``.csv`` and ``.png`` to ``out``, returns the first's content.
 
-    Budgets are ``evaluate.curve_top_k``; full attention is always added. The configuration's own
-    top_k is the one the model was trained with, marked in the figure if it is one of them and the
-    variant is sparse.
+    Budgets are ``evaluate.curve_top_k``, or doubling ones up to the longest prompt. Full attention
+    is always added and, if the variant is sparse, the configuration's own top_k: the one that the
+    model was trained with, marked in the figure.
     ``difference_to_full`` holds 95 % intervals of paired differences, in points; ``enough_top_k``
     for each task the smallest budget from which on it is not distinguishably below full attention.
 
@@ -83,9 +83,13 @@ def score_budgets(
 
 
 def _budgets(config: EvaluateStage, tokenizer_dir: Path, task_dirs: Sequence[Path]) -> list[int]:
+    trained = {config.attention.top_k} if config.kind == "sparse" else set()
+    asked = config.evaluate.curve_top_k or _doubling(config, tokenizer_dir, task_dirs)
+    return sorted(trained.union(asked))
+
+
+def _doubling(config: EvaluateStage, tokenizer_dir: Path, task_dirs: Sequence[Path]) -> list[int]:
     settings = config.evaluate
-    if settings.curve_top_k:
-        return sorted(set(settings.curve_top_k))
     tasks = load_tasks(task_dirs, settings.tasks, max_examples=settings.max_examples)
     tokenizer = load_tokenizer(tokenizer_dir, needs_template=False)
     longest = max(len(tokenizer(text, verbose=False)["input_ids"]) for text in _texts(tasks))

@@ -15,6 +15,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.checked_json import read_checked
 from sbcore.evaluate.descriptions import FILE, TaskDescription, read_descriptions
 from sbcore.evaluate.longbench import standard_name
+from sbcore.evaluate.niah.shares import even_rows
 from sbcore.evaluate.rows import ExampleRow, read_rows
 from sbcore.evaluate.task_names import expand_names, group_names, rows_file
 from sbcore.evaluate.tasks import Task, find_task
@@ -29,7 +30,8 @@ _LIMITS = TypeAdapter(dict[str, PositiveInt])
 class LoadedTask:
     """A task with its prompt template and examples; ``chance`` is what guessing scores, percent.
 
-    ``num_available`` counts the examples in the file, of which ``rows`` are the first;
+    ``num_available`` counts the examples in the file, of which ``rows`` are the first, or the first
+    of each depth in a grid of needles;
     ``description`` is the folder's own, None for a benchmark's task.
     """
 
@@ -45,7 +47,7 @@ class LoadedTask:
 def load_tasks(
     folders: Sequence[Path], names: Sequence[str], *, max_examples: int
 ) -> list[LoadedTask]:
-    """Returns the named tasks, each with its first ``max_examples`` examples.
+    """Returns the named tasks, each with its first ``max_examples`` examples or less.
 
     A task that several folders describe or hold comes from the first of them; groups of tasks may
     be named too (see `sbcore.evaluate.task_names`).
@@ -95,12 +97,18 @@ def _load_task(
     return LoadedTask(
         task=task,
         template=template,
-        rows=tuple(rows[:max_examples]),
+        rows=_asked(task, rows, max_examples),
         path=path,
         num_available=len(rows),
         chance=_chance_of_labels(task, rows) if chance is None else chance,
         description=described.get(task.name),
     )
+
+
+def _asked(task: Task, rows: Sequence[ExampleRow], max_examples: int) -> tuple[ExampleRow, ...]:
+    if task.category == "niah":
+        return even_rows(rows, max_examples=max_examples, name=task.name)
+    return tuple(rows[:max_examples])
 
 
 def _as_shipped(folder: Path, task: Task) -> tuple[Task, str]:

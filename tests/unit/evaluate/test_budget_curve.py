@@ -40,9 +40,10 @@ def predictions(folder):
 
 
 def test_points_are_evaluations_at_their_budgets(curve, ask, task_dir, make_config, tmp_path):
-    assert [point["top_k"] for point in curve["budgets"]] == [1, 8, None]
-    assert [point["budget_tokens"] for point in curve["budgets"]] == [4, 32, None]
-    for point, name in zip(curve["budgets"], ("top_k_1", "top_k_8", "full"), strict=True):
+    assert [point["top_k"] for point in curve["budgets"]] == [1, 2, 8, None]  # 2 is the trained one
+    assert [point["budget_tokens"] for point in curve["budgets"]] == [4, 8, 32, None]
+    names = ("top_k_1", "top_k_2", "top_k_8", "full")
+    for point, name in zip(curve["budgets"], names, strict=True):
         config = at_budget(make_config(kind="sparse"), point["top_k"])
         alone = ask(config, task_dir, tmp_path / "alone" / name)
         assert point["scores"] == alone["scores"]
@@ -82,12 +83,21 @@ def test_budgets_follow_the_longest_prompt(start, make_config, tmp_path):
     assert [point["top_k"] for point in found["budgets"]] == [1, 2, None]
 
 
+def test_the_trained_budget_is_scored_and_marked_whatever_it_is(start, make_config, tmp_path):
+    config = make_config(kind="sparse", max_examples=1)
+    trained = config.attention.model_copy(update={"top_k": 3})
+    found = start(config.model_copy(update={"attention": trained}), tmp_path)
+    assert [point["top_k"] for point in found["budgets"]] == [1, 2, 3, None]
+    lines = {line.get_label(): line for line in draw_curve(found).axes[0].lines}
+    assert list(lines["trained with"].get_xdata()) == [2, 2]
+
+
 def test_table_has_a_row_for_each_budget_and_task(curve, tmp_path):
     lines = (tmp_path / "out/budget_curve.csv").read_text().splitlines()
     assert lines[0] == "top_k,budget_tokens,task,num_examples,score,low,high"
     assert [line.split(",")[:4] for line in lines[1:]] == [
         [top_k, tokens, task, count]
-        for top_k, tokens in (("1", "4"), ("8", "32"), ("full", ""))
+        for top_k, tokens in (("1", "4"), ("2", "8"), ("8", "32"), ("full", ""))
         for task, count in (("first", "5"), ("second", "3"))
     ]
     scores = [str(point["scores"]["first"]) for point in curve["budgets"]]
@@ -101,10 +111,10 @@ def test_budgets_double_up_to_the_prompt():
 
 
 def test_differences_are_paired(curve):
-    one, eight, full = (point["difference_to_full"]["first"] for point in curve["budgets"])
+    one, _, eight, full = (point["difference_to_full"]["first"] for point in curve["budgets"])
     assert eight == full == [0, 0]
     assert one[0] <= one[1]
-    assert curve["enough_top_k"]["first"] in (1, 8)
+    assert curve["enough_top_k"]["first"] in (1, 2, 8)
 
 
 def test_enough_is_where_all_larger_budgets_keep_up():

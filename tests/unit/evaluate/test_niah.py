@@ -233,6 +233,32 @@ def test_evaluation_leaves_the_grid(make, make_config, ask, tmp_path):
     assert (tmp_path / "eval/niah.png").is_file()
 
 
+@pytest.mark.parametrize(("max_examples", "of_each_depth"), [(99, 3), (14, 2), (10, 2), (5, 1)])
+def test_fewer_examples_are_as_many_of_every_depth(make, max_examples, of_each_depth):
+    folder = make(lengths=[900], num_examples=3)
+    (loaded,) = load_tasks([folder], ["niah_900"], max_examples=max_examples)
+    assert [row.depth_percent for row in loaded.rows] == DEPTHS * of_each_depth
+    assert loaded.num_available == 15
+    path = folder / "niah_900.jsonl"  # somebody's own grid, depth after depth
+    lines = sorted(
+        path.read_text().splitlines(), key=lambda line: json.loads(line)["depth_percent"]
+    )
+    path.write_text("\n".join(lines))
+    (loaded,) = load_tasks([folder], ["niah_900"], max_examples=max_examples)
+    expected = [depth for depth in DEPTHS for _ in range(of_each_depth)]
+    assert [row.depth_percent for row in loaded.rows] == expected
+
+
+def test_grids_with_depths_that_are_not_asked_are_refused(make, make_config, ask, tmp_path):
+    with pytest.raises(SparseBalanceError) as caught:
+        ask(make_config(tasks=["niah"], max_examples=4), make(), tmp_path / "eval")
+    assert str(caught.value) == (
+        "evaluate.max_examples = 4: niah_900 has 5 depths, some of which would not be asked. "
+        "raise it to 5 or more, or make a grid of fewer depths (evaluate.niah.num_depths)."
+    )
+    assert not (tmp_path / "eval").exists()
+
+
 def test_limits_that_would_cut_the_fact_out_are_refused(make, make_config, ask, tmp_path):
     config = make_config(tasks=["niah"], max_prompt_tokens=1999)
     with pytest.raises(SparseBalanceError) as caught:

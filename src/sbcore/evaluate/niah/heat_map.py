@@ -41,7 +41,7 @@ def score_niah(tasks: Sequence[LoadedTask], *, prediction_dir: Path, out: Path) 
     """Writes ``niah.json`` and ``niah.png`` to ``out``, returns the content of the former.
 
     ``tasks`` are those of `make_niah`, one per length, ``prediction_dir`` what evaluation wrote; a
-    task whose predictions stop early (``evaluate.max_examples``) is scored as far as they go.
+    task whose predictions stop early is scored as far as they go.
 
     Raises:
         SparseBalanceError: A file is missing or wrong, predictions belong to other examples, or

@@ -1,7 +1,7 @@
 """Makes the grid of length and depth: one task per length, ``niah_LENGTH``, as a task folder.
 
 Rows name their ``depth_percent`` and ``max_seq_length``; all depths come before a second example of
-any, so that ``evaluate.max_examples`` cuts whole examples off every depth alike.
+any.
 """
 
 import random

@@ -146,7 +146,7 @@ def test_prompts_beyond_the_models_positions_are_told_once(
     copytree(model_dir, tmp_path / "model")
     path = tmp_path / "model/config.json"
     shape = json.loads(path.read_text())
-    # <s>, "some words", at most "firs?" and 6 tokens of answer
+    # <s>, "some words", at most five letters of question and 6 tokens of answer
     path.write_text(json.dumps(shape | {"max_position_embeddings": 22}))
     code, _, error = evaluate(model=tmp_path / "model")
     assert (code, "warning" in error) == (0, False)

@@ -15,6 +15,7 @@ from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import LearningPolicy, Observation, make_policy, p_of_step
+from sbcore.tune.times import RungTimes
 from sbcore.types import FloatArray, IntArray, LatencyModel
 
 
@@ -33,6 +34,8 @@ class StepTuner:
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
         self._beyond = self.coverage.beyond(top_k)
+        fixed = stage.tuner.kind == "fixed"
+        self._times = None if fixed else RungTimes(latency, ladder, longest=longest)
         self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 
@@ -50,6 +53,7 @@ class StepTuner:
                 coverage=self._beyond,
                 top_k=self.stage.attention.top_k,
                 step=step,
+                attention_ms=None if self._times is None else self._times.of(plan.lengths),
             )
         )
 

@@ -79,7 +79,7 @@ class Loads:
 
     def _busy(self) -> IntArray:
         """Returns the loads that have sequences."""
-        return np.unique(self.load[self.micro_batch])
+        return np.flatnonzero(np.bincount(self.load[self.micro_batch]))
 
 
 def make_loads(batch: BatchPlan, barrier: Barrier, *, floor_ms: float, constant_ms: float) -> Loads:

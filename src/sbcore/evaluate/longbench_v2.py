@@ -16,7 +16,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.checked_json import read_checked
 from sbcore.evaluate.descriptions import TaskDescription
 from sbcore.evaluate.multiple_choice import chosen
-from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
+from sbcore.evaluate.niah.folder import begin_folder, finish_folder, unheard, write_rows
 from sbcore.evaluate.pairs import read_pairs
 from sbcore.evaluate.rows import ExampleRow, read_rows
 from sbcore.evaluate.scoring import percent
@@ -87,7 +87,9 @@ class ChoiceRow(ExampleRow):
     domain: str
 
 
-def make_longbench_v2(out: Path, *, source: Path, on_row: Callable[[], object]) -> list[str]:
+def make_longbench_v2(
+    out: Path, *, source: Path, on_row: Callable[[], object] = unheard
+) -> list[str]:
     """Writes a task folder to ``out`` from the benchmark's own, returns the name of its task.
 
     ``on_row`` is called after each example.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from sbcore.config.reporting import MADE_SETS, NiahConfig, RulerConfig
 from sbcore.config.stages import MakeTasksStage
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.niah.folder import unheard
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,9 +33,11 @@ class _Set:
 
 
 def make_tasks(
-    config: MakeTasksStage, *, tokenizer_dir: Path, out: Path, progress: "Progress"
+    config: MakeTasksStage, *, tokenizer_dir: Path, out: Path, progress: "Progress | None" = None
 ) -> dict[str, list[str]]:
     """Writes ``out/SET`` for each set and returns its tasks by set; other sets there are removed.
+
+    ``progress`` gets a bar for each set.
 
     Raises:
         SparseBalanceError: No set is asked for, or one cannot be made.
@@ -50,8 +53,11 @@ def make_tasks(
             shutil.rmtree(out / name, ignore_errors=True)
     made = {}
     for name, each in sets.items():
-        bar = progress.add_task(f"make-tasks {name}", total=each.num_examples)
-        made[name] = each.make(out / name, on_row=partial(progress.advance, bar))
+        on_row = unheard
+        if progress is not None:
+            bar = progress.add_task(f"make-tasks {name}", total=each.num_examples)
+            on_row = partial(progress.advance, bar)
+        made[name] = each.make(out / name, on_row=on_row)
     return made
 
 

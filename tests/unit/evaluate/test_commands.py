@@ -8,6 +8,8 @@ import pytest
 
 import sbcore.cli
 from sbcore.cli.progress import describe
+from sbcore.config.stages import MakeTasksStage
+from sbcore.evaluate.make_tasks import make_tasks
 
 
 @pytest.fixture
@@ -87,6 +89,13 @@ def test_making_tasks_shows_how_far_it_is(call, config, tokenizer_dir, tmp_path,
     lines = [line.partition(", 0 s left")[0] for line in call(*words)[2].splitlines()]
     assert lines[0].startswith("make-tasks niah:  50 %, 1 of 2")
     assert lines[1:] == ["make-tasks niah: 100 %, 2 of 2", "make-tasks ruler: 100 %, 1 of 1"]
+
+
+def test_tasks_are_made_without_a_bar_too(tokenizer_dir, tmp_path):
+    niah = {"lengths": [600], "num_depths": 2, "num_examples": 1}
+    values = {"seed": 1, "niah": niah, "ruler": None, "ruler_files": {}, "longbench_v2": None}
+    config = MakeTasksStage.model_validate(values)
+    assert make_tasks(config, tokenizer_dir=tokenizer_dir, out=tmp_path) == {"niah": ["niah_600"]}
 
 
 def test_sets_that_are_no_longer_asked_for_are_removed(call, config, tokenizer_dir, tmp_path):

@@ -55,7 +55,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def loaded(source, tmp_path):
-    names = make_longbench_v2(tmp_path / "tasks", source=source, on_row=lambda: None)
+    names = make_longbench_v2(tmp_path / "tasks", source=source)
     return load_tasks([tmp_path / "tasks"], names, max_examples=99)[0]
 
 
@@ -82,7 +82,7 @@ def test_prompts_are_the_benchmarks(loaded):
 def test_json_lines_are_read_too(source, loaded, tmp_path):
     (source / "data.json").unlink()
     (source / "data.jsonl").write_text("".join(json.dumps(item) + "\n" for item in RECORDS))
-    make_longbench_v2(tmp_path / "again", source=source, on_row=lambda: None)
+    make_longbench_v2(tmp_path / "again", source=source)
     name = "longbench_v2.jsonl"
     assert (tmp_path / "again" / name).read_text() == (tmp_path / "tasks" / name).read_text()
 
@@ -164,19 +164,19 @@ def test_bad_folders(source, tmp_path):
     out = tmp_path / "out"
     (source / "data.json").write_text(json.dumps([RECORDS[0], RECORDS[1] | {"answer": "E"}]))
     with pytest.raises(SparseBalanceError, match=r'data\.json: record 1\.answer = "E"'):
-        make_longbench_v2(out, source=source, on_row=lambda: None)
+        make_longbench_v2(out, source=source)
     (source / "data.json").write_text("[]")
     with pytest.raises(SparseBalanceError, match=r"data\.json: file = \[\]: list should have at"):
-        make_longbench_v2(out, source=source, on_row=lambda: None)
+        make_longbench_v2(out, source=source)
     (source / "data.json").write_text("[")
     with pytest.raises(SparseBalanceError, match=r"data\.json: file: invalid json"):
-        make_longbench_v2(out, source=source, on_row=lambda: None)
+        make_longbench_v2(out, source=source)
     (source / "data.json").unlink()
     with pytest.raises(SparseBalanceError, match=r"data\.json: missing"):
-        make_longbench_v2(out, source=source, on_row=lambda: None)
+        make_longbench_v2(out, source=source)
     (source / "prompts" / "0shot.txt").write_text("$DOC$")
     with pytest.raises(SparseBalanceError, match=r"\$Q\$: missing"):
-        make_longbench_v2(out, source=source, on_row=lambda: None)
+        make_longbench_v2(out, source=source)
     with pytest.raises(SparseBalanceError, match=r"0shot\.txt: missing"):
-        make_longbench_v2(out, source=tmp_path, on_row=lambda: None)
+        make_longbench_v2(out, source=tmp_path)
     assert not out.exists()

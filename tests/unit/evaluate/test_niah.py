@@ -36,7 +36,6 @@ def make(tokenizer_dir, tmp_path):
             "num_examples": 2,
             "max_new_tokens": 32,
             "seed": 3,
-            "on_row": lambda: None,
         }
         make_niah(tmp_path / name, tokenizer_dir=tokenizer_dir, **(values | changes))
         return tmp_path / name

@@ -47,7 +47,6 @@ def make(tokenizer_dir, tmp_path):
             "num_examples": 3,
             "haystack": "prose",
             "seed": 5,
-            "on_row": lambda: None,
         }
         make_ruler(tmp_path / name, tokenizer_dir=tokenizer_dir, **(values | changes))
         return tmp_path / name
@@ -67,7 +66,6 @@ def made(tokenizer_dir, tmp_path_factory):
         num_examples=3,
         haystack="prose",
         seed=5,
-        on_row=lambda: None,
     )
     loaded = load_tasks([out], sized, max_examples=99)
     return dict(zip(MADE, loaded, strict=True))
@@ -348,8 +346,8 @@ def test_official_files_keep_their_prompts(tmp_path):
 
 def test_official_files_that_are_none(tmp_path):
     with pytest.raises(SparseBalanceError, match="no file of RULER's"):
-        import_ruler(tmp_path / "out", folders={4096: tmp_path}, on_row=lambda: None)
+        import_ruler(tmp_path / "out", folders={4096: tmp_path})
     official_file(tmp_path / "vt.jsonl", outputs=[])
     with pytest.raises(SparseBalanceError, match=r"vt\.jsonl:1: outputs"):
-        import_ruler(tmp_path / "out", folders={4096: tmp_path}, on_row=lambda: None)
+        import_ruler(tmp_path / "out", folders={4096: tmp_path})
     assert not (tmp_path / "out" / "tasks.json").exists()

@@ -27,6 +27,10 @@ def write_rows(
             on_row()
 
 
+def unheard() -> None:
+    """Changes nothing: what makers of tasks call after a row when nobody counts."""
+
+
 def begin_folder(out: Path, *, made_with: Mapping[str, Any]) -> None:
     """Makes the folder with its ``made_with.json``; it holds no tasks until `finish_folder`.
 

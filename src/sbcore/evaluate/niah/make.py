@@ -15,7 +15,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import TaskDescription
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.niah.fitting import PromptFitter
-from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
+from sbcore.evaluate.niah.folder import begin_folder, finish_folder, unheard, write_rows
 from sbcore.evaluate.niah.haystack import Haystack, describe_haystack, open_haystack
 from sbcore.evaluate.niah.needle import Needle, draw_value, hide
 
@@ -36,7 +36,7 @@ def make_niah(
     num_examples: int,
     max_new_tokens: int,
     seed: int,
-    on_row: Callable[[], object],
+    on_row: Callable[[], object] = unheard,
 ) -> list[str]:
     """Writes a task folder to ``out`` and returns the names of its tasks.
 

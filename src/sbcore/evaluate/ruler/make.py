@@ -11,7 +11,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.evaluate.descriptions import TaskDescription
 from sbcore.evaluate.loading import load_tokenizer
 from sbcore.evaluate.niah.fitting import PromptFitter
-from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
+from sbcore.evaluate.niah.folder import begin_folder, finish_folder, unheard, write_rows
 from sbcore.evaluate.niah.haystack import describe_haystack
 from sbcore.evaluate.ruler.tasks import TASKS, Maker, RulerTask, find_ruler_task, sized_name
 from sbcore.evaluate.ruler.texts import Texts, open_texts
@@ -29,7 +29,7 @@ def make_ruler(
     num_examples: int,
     haystack: str,
     seed: int,
-    on_row: Callable[[], object],
+    on_row: Callable[[], object] = unheard,
 ) -> list[str]:
     """Writes a task folder to ``out``, returns the names of its tasks, ``TASK_LENGTH``.
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbcore.artifacts import digest_file
 from sbcore.errors import SparseBalanceError
-from sbcore.evaluate.niah.folder import begin_folder, finish_folder, write_rows
+from sbcore.evaluate.niah.folder import begin_folder, finish_folder, unheard, write_rows
 from sbcore.evaluate.rows import find_rows_file, read_rows
 from sbcore.evaluate.ruler.make import describe
 from sbcore.evaluate.ruler.tasks import TASKS, RulerTask, sized_name
@@ -34,7 +34,7 @@ class OfficialRow(BaseModel):
 
 
 def import_ruler(
-    out: Path, *, folders: Mapping[int, Path], on_row: Callable[[], object]
+    out: Path, *, folders: Mapping[int, Path], on_row: Callable[[], object] = unheard
 ) -> list[str]:
     """Writes a task folder to ``out``, returns the names of its tasks, ``TASK_LENGTH``.
 

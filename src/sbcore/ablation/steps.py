@@ -47,14 +47,21 @@ class MeasuredStep:
 
 
 STEP_COLUMNS = tuple(field.name for field in fields(MeasuredStep))
+_MEANS = frozenset({"compute_ms", "waiting_ms"})
+"""Columns that are a mean over ranks; of the others that have ranks the slowest is taken."""
 
 
 def measured_step(variant: str, row: Mapping[str, Any], *, measured: bool) -> MeasuredStep:
-    """Returns the numbers of a trainer's row; lists over ranks become their means."""
+    """Returns the numbers of a trainer's row; lists over ranks become their mean or greatest."""
     names = [name for name in STEP_COLUMNS if name not in ("variant", "round", "measured")]
-    values = {name: row[name] for name in names}
-    means = {name: float(np.mean(v)) for name, v in values.items() if isinstance(v, list)}
-    return MeasuredStep(variant, row["step"], measured, **(values | means))
+    values = {name: _over_ranks(name, row[name]) for name in names}
+    return MeasuredStep(variant, row["step"], measured, **values)
+
+
+def _over_ranks(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return float(np.mean(value)) if name in _MEANS else max(value)
 
 
 def parse_step(cells: Mapping[str, str]) -> MeasuredStep:

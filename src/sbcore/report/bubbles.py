@@ -22,7 +22,10 @@ _NOTHING_TO_FILL = 0.01
 
 @dataclass(frozen=True)
 class Bubbles:
-    """Predicted idle time and step time, milliseconds; [S, R] and [S]."""
+    """Predicted idle time and step time, milliseconds; [S, R] and [S].
+
+    R is the largest number of ranks that any step had; NaN for a rank that a step had not.
+    """
 
     step: IntArray
     idle_before_ms: FloatArray
@@ -43,9 +46,9 @@ class Bubbles:
     @property
     def filled_pct(self) -> float | None:
         """Share of all idle time that tuning removed, per cent; None if there was next to none."""
-        before, after = float(self.idle_before_ms.sum()), float(self.idle_after_ms.sum())
-        num_ranks = self.idle_before_ms.shape[1]
-        if before < _NOTHING_TO_FILL * num_ranks * float(self.step_before_ms.sum()):
+        before, after = (float(np.nansum(ms)) for ms in (self.idle_before_ms, self.idle_after_ms))
+        num_ranks = np.isfinite(self.idle_before_ms).sum(axis=1)
+        if before < _NOTHING_TO_FILL * float(num_ranks @ self.step_before_ms):
             return None
         return 100 * (1 - after / before)
 
@@ -97,8 +100,11 @@ def _idle(spans: "pl.DataFrame", name: str, barrier: Barrier) -> tuple[FloatArra
         .agg(
             idle=(pl.col("barrier_ms") - pl.col(name)).sum(), barrier_ms=pl.col("barrier_ms").sum()
         )
-        .sort("step", "rank")
+        .pivot("rank", index="step", values=["idle", "barrier_ms"], sort_columns=True)
+        .sort("step")
     )
-    num_steps = ranks["step"].n_unique()
-    idle = ranks["idle"].to_numpy().reshape(num_steps, -1)
-    return idle, ranks["barrier_ms"].to_numpy().reshape(num_steps, -1).max(axis=1)
+    idle, barrier_ms = (
+        ranks.select(pl.col(f"^{name}_.*$")).fill_null(float("nan")).to_numpy()
+        for name in ("idle", "barrier_ms")
+    )
+    return idle, np.nanmax(barrier_ms, axis=1)

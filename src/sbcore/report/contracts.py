@@ -103,11 +103,12 @@ class StepRow(Contract):
     predicted_imbalance: float
     compute_ms: list[float]
     waiting_ms: list[float]
-    tune_ms: float
-    plan_ms: float
-    data_ms: float
-    optimizer_ms: float
-    checkpoint_ms: float = 0.0
+    data_ms: list[float]
+    plan_ms: list[float]
+    tune_ms: list[float]
+    gap_ms: list[float]
+    optimizer_ms: list[float]
+    checkpoint_ms: float
     coverage_delta: float | None
     expected_coverage_delta: float | None = None
     measured: bool

@@ -38,7 +38,10 @@ _MAY_BE_NAN = frozenset({"coverage_k0", "coverage"})
 
 @dataclass(frozen=True)
 class Steps:
-    """``metrics.jsonl`` by column, [S] unless said; what was not measured is NaN."""
+    """``metrics.jsonl`` by column, [S] unless said; what was not measured is NaN.
+
+    R is the largest number of ranks that any step had; a training may go on with another one.
+    """
 
     step: IntArray
     loss: FloatArray
@@ -49,10 +52,11 @@ class Steps:
     predicted_imbalance: FloatArray
     compute_ms: FloatArray  # [S, R]
     waiting_ms: FloatArray  # [S, R]
-    tune_ms: FloatArray
-    plan_ms: FloatArray
-    data_ms: FloatArray
-    optimizer_ms: FloatArray
+    data_ms: FloatArray  # [S, R]
+    plan_ms: FloatArray  # [S, R]
+    tune_ms: FloatArray  # [S, R]
+    gap_ms: FloatArray  # [S, R]
+    optimizer_ms: FloatArray  # [S, R]
     checkpoint_ms: FloatArray
     coverage_delta: FloatArray
     expected_coverage_delta: FloatArray
@@ -71,6 +75,9 @@ def _column(rows: list[StepRow], name: str) -> NDArray[Any]:
     values = [getattr(row, name) for row in rows]
     if name in _MAY_BE_NULL:
         return np.array([np.nan if value is None else value for value in values])
+    if isinstance(values[0], list):
+        num_ranks = max(map(len, values))
+        return np.array([ranks + [np.nan] * (num_ranks - len(ranks)) for ranks in values])
     return np.array(values)
 
 

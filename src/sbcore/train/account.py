@@ -20,7 +20,7 @@ from sbcore.tune.ledger import LedgerPart
 from sbcore.types import Barrier, FloatArray, IntArray
 
 PARTS = ("data", "plan", "tune", "gap", "optimizer", "checkpoint")
-"""What a step's time goes to beside computing and waiting, each on its slowest rank."""
+"""What a rank's time goes to beside computing and waiting."""
 
 SPAN_COLUMNS = (
     "step",
@@ -74,10 +74,12 @@ def coverage_delta(facts: StepFacts, coverage: CoverageModel, *, top_k: int) -> 
 def metrics_row(
     facts: StepFacts, latency: AdditiveLatency, *, barrier: Barrier, delta: float | None
 ) -> dict[str, Any]:
-    """Returns what metrics.jsonl holds of timing, load and coverage; milliseconds and points."""
+    """Returns what metrics.jsonl holds of timing, load and coverage; milliseconds and points.
+
+    The time account is a list over ranks for each of compute, waiting and ``PARTS``.
+    """
     compute = compute_micro_ms(facts.reports)
     predicted = predicted_micro_ms(facts.plan, latency, facts.top_k)
-    parts = [report.parts for report in facts.reports]
     return {
         "step": facts.step,
         "loss": _finite(sum(report.loss for report in facts.reports)),
@@ -90,7 +92,11 @@ def metrics_row(
         "compute_ms": compute.sum(axis=1).round(3).tolist(),
         "waiting_ms": [round(sum(s.waiting_ms for s in r.spans), 3) for r in facts.reports],
         "coverage_delta": delta,
-    } | {f"{name}_ms": max(p.get(name, 0.0) for p in parts) for name in PARTS}
+    } | {f"{name}_ms": _part_ms(facts.reports, name) for name in PARTS}
+
+
+def _part_ms(reports: Sequence[StepReport], name: str) -> list[float]:
+    return [round(report.parts.get(name, 0.0), 3) for report in reports]
 
 
 def _finite(value: float) -> float | None:

@@ -102,4 +102,5 @@ def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
 
 
 def _share(rows: Sequence[dict[str, Any]], keys: tuple[str, ...], step_ms: FloatArray) -> float:
-    return 100 * float(sum(row[key] for row in rows for key in keys) / step_ms.sum())
+    """Returns the share of the step of these parts, each on the rank that it took longest."""
+    return 100 * float(sum(np.max(row[key]) for row in rows for key in keys) / step_ms.sum())

@@ -81,11 +81,12 @@ def test_only_rounds_that_both_have_taken_are_paired():
     assert paired_speedup(found["sab"][:1], found["baseline"][1:]) is None
 
 
-def test_lists_over_ranks_become_means():
+def test_of_a_part_the_slowest_rank_is_kept_of_computing_and_waiting_the_mean():
     step = run([])[0]
     assert step.compute_ms == 0.7 * step.step_ms
     assert step.waiting_ms == 0.2 * step.step_ms
-    assert step.overhead_ms == 2.0
+    assert (step.data_ms, step.plan_ms, step.tune_ms) == (1.0, 0.5, 1.5)
+    assert (step.gap_ms, step.optimizer_ms, step.overhead_ms) == (0.1, 2.0, 2.0)
 
 
 def short_steps(num_ranks):

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 from fabricated_run import report_stage
 
-from sbcore.report.account import time_accounts
 from sbcore.report.bubbles import coverage_bought, find_bubbles
 from sbcore.report.charts.curves import expected_and_measured
 from sbcore.report.collect import collect
@@ -101,24 +100,6 @@ def test_the_table_has_the_tuned_variants_numbers_and_hides_what_nobody_has(reco
     shown = {column.label: column for column in shown_columns([fast])}
     assert shown["HFU"].text(fast) == "42.0"
     assert "bubbles filled" not in shown
-
-
-def test_parts_of_the_account_add_up_to_the_step(record):
-    for row in time_accounts(record):
-        assert sum(row.parts.values()) == pytest.approx(row.step_ms)
-    firsts = [row.variant for row in time_accounts(record) if row.is_first]
-    assert firsts == [variant.variant for variant in record.variants]
-
-
-def test_of_many_ranks_the_busiest_and_the_idlest_are_shown(record):
-    training = record.baseline.training
-    compute = np.tile([5.0, 9.0, 4.0, 6.0, 3.0, 7.0, 8.0, 5.0], (len(training.steps.step), 1))
-    steps = dataclasses.replace(training.steps, compute_ms=compute, waiting_ms=9.0 - compute)
-    baseline = dataclasses.replace(
-        record.baseline, training=dataclasses.replace(training, steps=steps)
-    )
-    rows = time_accounts(dataclasses.replace(record, variants=[baseline]))
-    assert [(row.rank, row.parts["compute"]) for row in rows] == [(1, 9.0), (4, 3.0)]
 
 
 def test_expected_coverage_is_compared_where_it_was_measured(tuned):

@@ -23,8 +23,8 @@ def row(step, step_ms, *, measured=True):
         "imbalance": 1.5,
         "predicted_imbalance": 1.4,
         "coverage_delta": None if step % 2 else 2.0,
-        "tune_ms": 1.0,
-        "plan_ms": 0.0,
+        "tune_ms": [0.4, 0.75],
+        "plan_ms": [0.25, 0.0],
         "waiting_ms": [0.0, 20.0],
         "measured": measured,
     }

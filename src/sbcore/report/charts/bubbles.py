@@ -23,7 +23,7 @@ def bubble_overview(bubbles: dict[str, Bubbles], colours: dict[str, str]) -> Cha
     with figure_style():
         figure, axes = new_figure(PANEL[0], 0.9 + 0.46 * len(bubbles))
         for y, (name, found) in enumerate(bubbles.items()):
-            before, after = found.before_pct.mean(axis=0), found.after_pct.mean(axis=0)
+            before, after = (np.nanmean(pct, axis=0) for pct in (found.before_pct, found.after_pct))
             for ranks, height, colour in ((before, -0.14, MUTED), (after, 0.14, colours[name])):
                 places = np.full(len(ranks), y + height)
                 axes.plot(ranks, places, "o", color=colour, alpha=_PALE, markersize=4, mew=0)

@@ -84,8 +84,8 @@ _PART_COLOURS = (COMPUTE, WAITING, OTHER)
 def parts_pct(steps: Steps) -> tuple[float, float, float]:
     """Returns computing, waiting and the rest of the measured steps, percent of their time."""
     total = steps.step_ms[steps.measured].sum()
-    compute = 100 * float(steps.compute_ms[steps.measured].mean(axis=1).sum() / total)
-    waiting = 100 * float(steps.waiting_ms[steps.measured].mean(axis=1).sum() / total)
+    compute = 100 * float(np.nanmean(steps.compute_ms[steps.measured], axis=1).sum() / total)
+    waiting = 100 * float(np.nanmean(steps.waiting_ms[steps.measured], axis=1).sum() / total)
     return compute, waiting, max(0.0, 100 - compute - waiting)
 
 

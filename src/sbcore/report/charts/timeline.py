@@ -69,7 +69,7 @@ def _draw_span(axes: "Axes", span: dict[str, float], limit: float) -> None:
 
 
 def _note(steps: Steps, spans: "pl.DataFrame", step: int) -> str:
-    waiting = steps.waiting_ms[steps.step == step].mean()
+    waiting = np.nanmean(steps.waiting_ms[steps.step == step])
     return (
         f"{_at(steps, step, 'step_ms'):,.0f} ms for {spans['num_tokens'].sum():,} tokens; "
         f"imbalance {_at(steps, step, 'imbalance'):.2f}, "

@@ -1,0 +1,44 @@
+"""The time account of a training: each part in the column of the rank that it took."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+SLOW_MS = 60.0
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_run, forked, workers, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uneven")
+    forked(workers / "uneven.py", SLOW_MS / 1e3, *tiny_run.words("sab_dst", out))
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def times(rows, part):
+    """Milliseconds of a part, [S, R]."""
+    return np.array([row[f"{part}_ms"] for row in rows])
+
+
+@pytest.mark.parametrize(("part", "slow"), [("tune", 0), ("optimizer", 0), ("data", 1)])
+def test_what_a_rank_is_slow_at_stands_in_its_own_column(rows, part, slow):
+    found = times(rows[:-1], part)  # nothing is prepared in the last step
+    assert (found[:, slow] >= SLOW_MS).all()
+    assert np.median(found[:, 1 - slow]) < SLOW_MS / 2
+
+
+def test_parts_of_a_rank_follow_each_other_within_the_step(rows):
+    follow = sum(times(rows, part) for part in ("compute", "waiting", "gap", "optimizer"))
+    step_ms = np.array([row["step_ms"] for row in rows])
+    rest = step_ms[:, None] - follow
+    assert (rest > -0.01).all(), "milliseconds are rounded to the third digit"
+    assert all(times(rows, part).shape == (8, 2) for part in ("compute", "plan", "tune", "gap"))
+
+
+def test_what_is_decided_for_the_next_step_is_in_the_gap(rows):
+    """Every second step follows a checkpoint, and decides for itself before it begins."""
+    ahead = rows[1::2]
+    decided = sum(times(ahead, part) for part in ("data", "plan"))
+    assert (decided <= times(ahead, "gap") + 0.01).all()

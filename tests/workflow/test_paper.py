@@ -15,16 +15,21 @@ pytestmark = pytest.mark.workflow
 ONCE = ("prepare_data", "profile_lengths", "profile_latency", "write_report", "close_run")
 EACH = ("plan_variant", "train_variant", "evaluate_variant")
 CONFIG = Path("config/paper.yaml")
+TRAINER = "-m sbcore.train"
 
 
 def commands(text: str) -> list[list[str]]:
-    """Returns the words for snakemake of each ``make run`` in the file's head."""
+    """Returns the words for snakemake of each ``make run`` in the file's head, then the cluster's.
+
+    Without the cluster's profile: nothing is submitted, and its plugin need not be installed.
+    """
     joined = re.sub(r" \\\n#\s*", " ", text)
     words = [shlex.split(line) for line in re.findall(r"^#   (make run .*)", joined, re.MULTILINE)]
+    cluster = re.findall(r"^#   snakemake .* (--config .*)", joined, re.MULTILINE)
     return [
         [more for word in made if word.startswith("ARGS=") for more in shlex.split(word[5:])]
         for made in words
-    ]
+    ] + [shlex.split(line) for line in cluster]
 
 
 def stand_in(folder: Path, tasks: list[str]) -> None:
@@ -46,12 +51,16 @@ def test_every_command_of_the_papers_configuration_is_planned(
     config = load_config(repository / CONFIG)
     stand_in(pipeline.folder, config.evaluate.tasks)
     asked = commands((repository / CONFIG).read_text())
-    assert len(asked) == 3
-    for words in asked:
+    started = [f"torchrun --standalone --nproc-per-node 8 {TRAINER}"] * 3 + [
+        f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1 "
+        f"python {TRAINER}.node"
+    ]
+    for words, start in zip(asked, started, strict=True):
         done = pipeline.call("-n", "-p", "--configfile", str(CONFIG), *words)
         assert done.returncode == 0, done.stdout + done.stderr
         each = {f"{rule}/{variant}": 1 for rule in EACH for variant in config.variants}
         assert jobs_in(done.stdout + done.stderr) == dict.fromkeys(ONCE, 1) | each
-        started = "torchrun --standalone --nproc-per-node 8 -m sbcore.train"
-        assert done.stdout.count(started) == len(config.variants)
+        assert done.stdout.count(f"{start} $words") == len(config.variants)
+        scored = "torchrun --standalone --nproc-per-node 8 -m sbcore.cli evaluate"
+        assert done.stdout.count(scored) == len(config.variants), "on one node"
         assert "--model models/Qwen2.5-3B" in done.stdout

@@ -3,6 +3,11 @@
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    from quick_interpreter import search_once
+
+    search_once()
+
 
 @pytest.fixture(scope="session")
 def device() -> str:

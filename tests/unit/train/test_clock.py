@@ -63,3 +63,28 @@ def test_a_gpu_at_work_hides_what_the_host_decides(work, hidden):
         time.sleep(0.02)
     gap = clock.finish().read().parts["gap"]
     assert gap < 2 if hidden else gap >= 19
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_parts_follow_each_other_within_the_step():
+    from sbcore.train.device_clock import DeviceClock
+
+    clock = DeviceClock()
+    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    out = matrix @ matrix
+    torch.cuda.synchronize()
+    clock.start()
+    for _ in range(2):
+        with clock.micro_batch():
+            torch.mm(matrix, matrix, out=out)
+            with clock.waiting():
+                torch.mm(matrix, matrix, out=out)
+    with clock.update():
+        torch.mm(matrix, matrix, out=out)
+    with clock.deciding(), clock.part("data"):
+        time.sleep(0.02)
+    times = clock.finish().read()
+    spans = sum(span.compute_ms + span.waiting_ms for span in times.spans)
+    follow = spans + times.parts["optimizer"] + times.parts["gap"]
+    assert 0.9 * times.step_ms < follow < times.step_ms + 0.01
+    assert times.parts["data"] >= 19

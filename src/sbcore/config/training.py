@@ -97,6 +97,7 @@ class TrainConfig(Section):
     trace_steps: list[NonNegativeInt] = []
     """Steps of which every rank writes a Chrome trace."""
     coverage_every_steps: PositiveInt = 5
-    """Steps between coverage measurements in variants that do not tune."""
+    """Steps between coverage measurements where budgets are k0; where a tuner moves them, every
+    step that clamps measures."""
     threads_per_rank: PositiveInt = 1
     """Host threads of each rank."""

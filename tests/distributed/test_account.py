@@ -29,6 +29,15 @@ def test_what_a_rank_is_slow_at_stands_in_its_own_column(rows, part, slow):
     assert np.median(found[:, 1 - slow]) < SLOW_MS / 2
 
 
+def test_a_checkpoint_counts_in_the_step_after_it_on_the_rank_that_stood_still(rows):
+    found = times(rows, "checkpoint")
+    is_after = np.isin(np.arange(8), [2, 4, 6])
+    assert (found[~is_after] == 0).all()
+    assert (found[is_after, 1] >= SLOW_MS).all()
+    assert (found[is_after, 0] > 0).all()
+    assert np.median(found[is_after, 0]) < SLOW_MS / 2
+
+
 def test_parts_of_a_rank_follow_each_other_within_the_step(rows):
     follow = sum(times(rows, part) for part in ("compute", "waiting", "gap", "optimizer"))
     step_ms = np.array([row["step_ms"] for row in rows])

@@ -12,6 +12,7 @@ _MOST_RANKS = 4
 """More than these are shown by their two ends."""
 _OF_STEP = ("compute", "waiting", "optimizer", "gap")
 _OF_HOST = ("data", "plan", "tune")
+_BEFORE = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _rows(variant: str, steps: Steps) -> Iterator[AccountRow]:
             continue  # only in a part of the training that is not measured
         ms = {
             name: float(getattr(steps, f"{name}_ms")[at, rank].mean())
-            for name in (*_OF_STEP, *_OF_HOST)
+            for name in (*_OF_STEP, *_OF_HOST, _BEFORE)
         }
         step_ms = float(steps.step_ms[at].mean())
         parts = {name: ms[name] for name in _OF_STEP}
@@ -73,5 +74,5 @@ def _rows(variant: str, steps: Steps) -> Iterator[AccountRow]:
             parts | {"rest": step_ms - sum(parts.values())},
             step_ms,
             {name: ms[name] for name in _OF_HOST},
-            float(steps.checkpoint_ms[at].mean()),
+            ms[_BEFORE],
         )

@@ -108,7 +108,7 @@ class StepRow(Contract):
     tune_ms: list[float]
     gap_ms: list[float]
     optimizer_ms: list[float]
-    checkpoint_ms: float
+    checkpoint_ms: list[float]
     coverage_delta: float | None
     expected_coverage_delta: float | None = None
     measured: bool

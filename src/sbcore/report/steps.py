@@ -57,7 +57,7 @@ class Steps:
     tune_ms: FloatArray  # [S, R]
     gap_ms: FloatArray  # [S, R]
     optimizer_ms: FloatArray  # [S, R]
-    checkpoint_ms: FloatArray
+    checkpoint_ms: FloatArray  # [S, R]
     coverage_delta: FloatArray
     expected_coverage_delta: FloatArray
     measured: NDArray[np.bool_]

@@ -99,6 +99,23 @@ def _part_ms(reports: Sequence[StepReport], name: str) -> list[float]:
     return [round(report.parts.get(name, 0.0), 3) for report in reports]
 
 
+def tracked_numbers(row: dict[str, Any]) -> dict[str, float | None]:
+    """Returns the row for tracking: plain numbers.
+
+    Computing and waiting are spread out by rank; of every other part a chart for each rank would
+    be too many, so it is the slowest rank's.
+    """
+    numbers: dict[str, float | None] = {}
+    for key, value in row.items():
+        if key in ("compute_ms", "waiting_ms"):
+            numbers |= {f"{key}.rank{rank}": ms for rank, ms in enumerate(value)}
+        elif isinstance(value, list):
+            numbers[key] = max(value)
+        elif key != "step" and not isinstance(value, bool):
+            numbers[key] = value
+    return numbers
+
+
 def _finite(value: float) -> float | None:
     """Returns the value, None where a metrics file could not hold it."""
     return value if math.isfinite(value) else None

@@ -32,8 +32,8 @@ class Span:
 class StepTimes:
     """A step on this rank, milliseconds.
 
-    ``parts`` are data, plan, tune and checkpoint, times of the host; optimizer; and gap, what the
-    device waited for the host's decisions.
+    ``parts`` are data, plan and tune, times of the host; optimizer; gap, what the device waited for
+    the host's decisions; and checkpoint, what passed before the step.
     """
 
     step_ms: float
@@ -58,6 +58,10 @@ class Clock(Protocol):
 
     def part(self, name: str) -> AbstractContextManager[None]:
         """Adds the block's host time to the part."""
+        ...
+
+    def between(self, name: str, ms: float) -> None:
+        """Adds time that passed between two steps to the part of the one that follows."""
         ...
 
     def update(self) -> AbstractContextManager[None]:
@@ -86,13 +90,15 @@ class HostClock:
     """Times of a processor, by the wall clock."""
 
     _parts: dict[str, float] = field(default_factory=dict)
+    _between: dict[str, float] = field(default_factory=dict)
     _spans: list[Span] = field(default_factory=list)
     _waiting_ms: float = 0.0
     _started: float = 0.0
 
     def start(self) -> None:
         """Begins a step."""
-        self._parts, self._spans, self._waiting_ms = {}, [], 0.0
+        self._parts, self._between = self._between, {}
+        self._spans, self._waiting_ms = [], 0.0
         self._started = now_ms()
 
     @contextmanager
@@ -101,6 +107,10 @@ class HostClock:
         before = now_ms()
         yield
         self._parts[name] = self._parts.get(name, 0.0) + now_ms() - before
+
+    def between(self, name: str, ms: float) -> None:
+        """Adds time that passed between two steps to the part of the one that follows."""
+        self._between[name] = self._between.get(name, 0.0) + ms
 
     def update(self) -> AbstractContextManager[None]:
         """Takes the block as the part optimizer."""

@@ -36,6 +36,7 @@ class DeviceClock:
     """Times of a GPU; host parts by the wall clock, since they overlap with the device's work."""
 
     _parts: dict[str, float] = field(default_factory=dict)
+    _between: dict[str, float] = field(default_factory=dict)
     _stretches: list[_Stretch] = field(default_factory=list)
     _stalls: list[Interval] = field(default_factory=list)
     _intervals: dict[str, Interval] = field(default_factory=dict)
@@ -43,7 +44,8 @@ class DeviceClock:
 
     def start(self) -> None:
         """Begins a step."""
-        self._parts, self._stretches, self._stalls, self._intervals = {}, [], [], {}
+        self._parts, self._between = self._between, {}
+        self._stretches, self._stalls, self._intervals = [], [], {}
         self._started = _mark()
 
     @contextmanager
@@ -52,6 +54,10 @@ class DeviceClock:
         before = now_ms()
         yield
         self._parts[name] = self._parts.get(name, 0.0) + now_ms() - before
+
+    def between(self, name: str, ms: float) -> None:
+        """Adds time that passed between two steps to the part of the one that follows."""
+        self._between[name] = self._between.get(name, 0.0) + ms
 
     def update(self) -> AbstractContextManager[None]:
         """Takes the block as the part optimizer, on the device."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sbcore.tracking import Tracker
+from sbcore.train.account import tracked_numbers
 from sbcore.train.checkpoint_folder import Cursor
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.faults import NonFiniteCount
@@ -29,7 +30,6 @@ class TrainingRun:
     faults: NonFiniteCount
     watch: CurveWatch
     metrics: MetricsFile | None = None
-    _stood_still_ms: float = 0.0
 
     def train(self, *, resume: bool) -> list[dict[str, Any]]:
         """Runs all steps that are left; returns the rows of metrics of all steps (rank 0)."""
@@ -72,7 +72,7 @@ class TrainingRun:
         return cursor.step
 
     def _note(self, finished: Finished | None) -> None:
-        """Writes down a step that is over; the time a checkpoint took counts in the next one."""
+        """Writes down a step that is over."""
         if finished is None:
             return
         facts, row = finished.facts, finished.row
@@ -80,7 +80,6 @@ class TrainingRun:
         good = "" if math.isfinite(norm) else self.checkpoints.last_good(facts.step)
         losses = [report.loss for report in facts.reports]
         warning = self.faults.observe(facts.step, norm, losses=losses, last_good=good)
-        row["checkpoint_ms"], self._stood_still_ms = self._stood_still_ms, 0.0
         if self.metrics is None:
             return
         if warning is not None:
@@ -92,32 +91,23 @@ class TrainingRun:
         self.watch.look(facts.step, beyond, measured=tuner.measures(facts.step))
         self.metrics.add(row)
         self.files.add(facts, self.trainer)
-        self.tracker.metrics(_numbers(row), step=row["step"])
+        self.tracker.metrics(tracked_numbers(row), step=row["step"])
         _show_progress(self.trainer.stage.variant, row, self.trainer.inputs.plan.num_steps)
 
     def _save(self, step: int) -> None:
         """Starts a checkpoint; the step before is read first, so that a resumed run knows it too.
 
-        So what is decided next follows from the checkpoint alone.
+        So what is decided next follows from the checkpoint alone. The time that this rank stood
+        still counts in the next step.
         """
         self._note(self.trainer.drain())
         cursor = Cursor(step, num_ranks=self.trainer.ranks.world_size, finished=False)
-        self._stood_still_ms = self.checkpoints.save_later(
+        stood_still_ms = self.checkpoints.save_later(
             cursor,
             self.trainer.tuner.state() | self.trainer.layout.state() | self.faults.state(),
             write_files=self.files.snapshot(),
         )
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, float | None]:
-    """Returns the row for tracking: plain numbers, ranks spread out by name."""
-    numbers: dict[str, float | None] = {}
-    for key, value in row.items():
-        if isinstance(value, list):
-            numbers |= {f"{key}.rank{rank}": x for rank, x in enumerate(value)}
-        elif key != "step" and not isinstance(value, bool):
-            numbers[key] = value
-    return numbers
+        self.trainer.clock.between("checkpoint", stood_still_ms)
 
 
 def _show_progress(variant: str, row: dict[str, Any], num_steps: int) -> None:

@@ -94,7 +94,7 @@ def write_variant(folder: Path, factor: float) -> None:
                 "tune_ms": [2.0, 1.5] if tuned else [0.0, 0.0],
                 "gap_ms": [5.5, 3.0],
                 "optimizer_ms": [4.0, 4.5],
-                "checkpoint_ms": 0.5,
+                "checkpoint_ms": [0.5, 0.75],
                 "coverage_delta": -0.1 if tuned else (0.0 if measured else None),
                 "expected_coverage_delta": 0.1 if tuned and step else None,
                 "grad_norm": 1.0,

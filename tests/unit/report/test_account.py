@@ -49,11 +49,11 @@ def test_parts_of_a_rank_add_up_to_the_step_and_are_its_own(record):
         assert row.parts["gap"] == pytest.approx([5.5, 3.0][row.rank])
         tune = [2.0, 1.5][row.rank] if row.variant == "sab_dst" else 0.0
         assert row.host == pytest.approx({"data": [3.0, 1.0][row.rank], "plan": 0, "tune": tune})
-        assert row.checkpoint_ms == pytest.approx(0.5)
+        assert row.checkpoint_ms == pytest.approx([0.5, 0.75][row.rank])
 
 
 def test_a_checkpoint_is_taken_between_steps_and_takes_nothing_of_them(record):
-    changed = with_steps(record, checkpoint_ms=np.full(40, 1e6))
+    changed = with_steps(record, checkpoint_ms=np.full((40, 2), 1e6))
     before, after = (time_accounts(r).rows[0] for r in (record, changed))
     assert after.parts == before.parts
     assert after.checkpoint_ms == 1e6
@@ -71,7 +71,8 @@ def test_of_many_ranks_the_busiest_and_the_idlest_are_shown_and_all_are_there(re
         return np.tile(ms, (len(record.baseline.training.steps.step), 1))
 
     compute = spread([5.0, 9.0, 4.0, 6.0, 3.0, 7.0, 8.0, 5.0])
-    parts = dict.fromkeys(("data_ms", "plan_ms", "tune_ms", "gap_ms"), spread(np.arange(8.0)))
+    names = ("data_ms", "plan_ms", "tune_ms", "gap_ms", "checkpoint_ms")
+    parts = dict.fromkeys(names, spread(np.arange(8.0)))
     accounts = time_accounts(
         with_steps(
             record, compute_ms=compute, waiting_ms=9.0 - compute, optimizer_ms=compute, **parts

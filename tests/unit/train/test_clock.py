@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sbcore.train.clock import HostClock
+from sbcore.train.device_clock import DeviceClock
 
 
 def test_a_span_knows_its_waiting_and_parts_add_up():
@@ -38,6 +39,32 @@ def test_times_of_a_step_stay_when_the_next_begins():
     assert clock.finish().read().spans == []
 
 
+class OneMillisecond:
+    """An event, one millisecond after every other."""
+
+    def elapsed_time(self, _):
+        return 1.0
+
+    def synchronize(self):
+        pass
+
+
+@pytest.mark.parametrize("kind", [HostClock, DeviceClock])
+def test_time_between_two_steps_counts_in_the_one_that_follows(kind, monkeypatch):
+    monkeypatch.setattr("sbcore.train.device_clock._mark", OneMillisecond)
+    clock = kind()
+    clock.between("checkpoint", 70.0)
+    first, second = (finished_step(clock) for _ in range(2))
+    assert first.parts == {"checkpoint": 70.0}
+    assert first.step_ms < 70.0
+    assert second.parts == {}
+
+
+def finished_step(clock):
+    clock.start()
+    return clock.finish().read()
+
+
 def test_on_a_processor_all_deciding_is_a_gap():
     clock = HostClock()
     clock.start()
@@ -50,8 +77,6 @@ def test_on_a_processor_all_deciding_is_a_gap():
 @pytest.mark.gpu
 @pytest.mark.parametrize(("work", "hidden"), [(0, False), (200, True)])
 def test_a_gpu_at_work_hides_what_the_host_decides(work, hidden):
-    from sbcore.train.device_clock import DeviceClock
-
     clock = DeviceClock()
     matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     out = matrix @ matrix
@@ -67,8 +92,6 @@ def test_a_gpu_at_work_hides_what_the_host_decides(work, hidden):
 
 @pytest.mark.gpu
 def test_on_a_gpu_parts_follow_each_other_within_the_step():
-    from sbcore.train.device_clock import DeviceClock
-
     clock = DeviceClock()
     matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     out = matrix @ matrix

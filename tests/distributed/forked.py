@@ -20,7 +20,7 @@ import numpy as np
 from torch.distributed import TCPStore
 
 IMPORTED = [
-    "sbcore.train.__main__",
+    "sbcore.train.command",
     "sbcore.ablation.__main__",
     "sbcore.train.rehearsal",
     "torch.optim.adamw",

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
-from sbcore.train.__main__ import assemble_model
+from sbcore.train.command import assemble_model
 from sbcore.train.inputs import parse_arguments, read_inputs
 from sbcore.train.ranks import start_ranks
 from sbcore.train.setup import make_trainer

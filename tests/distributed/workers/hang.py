@@ -3,7 +3,7 @@
 import sys
 import time
 
-from sbcore.train import __main__ as program
+from sbcore.train import command as program
 from sbcore.train.loop import Trainer
 
 run_step = Trainer.run_step

@@ -5,7 +5,7 @@ import sys
 import time
 
 from sbcore.errors import SparseBalanceError
-from sbcore.train import __main__ as program
+from sbcore.train import command as program
 
 read_inputs = program.read_inputs
 late_by = {rank: float(late) for rank, late in enumerate(sys.argv.pop(1).split(",")) if late}

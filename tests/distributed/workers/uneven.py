@@ -8,7 +8,7 @@ import sys
 import time
 from functools import wraps
 
-from sbcore.train import __main__ as program
+from sbcore.train import command as program
 from sbcore.train import loop
 from sbcore.train.checkpoint_writer import CheckpointWriter
 from sbcore.train.tuning import StepTuner

@@ -1,6 +1,6 @@
 """Run by torchrun: ``-m sbcore.train``, whose disk is full when the model is to be written."""
 
-from sbcore.train import __main__ as program
+from sbcore.train import command as program
 
 
 def full_disk(*_, **__):

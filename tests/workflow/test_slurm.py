@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,18 @@ def train(pipeline: Pipeline, topology: dict[str, object]) -> tuple[Path, str]:
     paths = [pipeline.environment["PYTHONPATH"], str(Path(PLUGIN.origin).parents[1])]
     pipeline.environment["PYTHONPATH"] = os.pathsep.join(paths)
     pipeline.edit(lambda values: values["topology"].update(topology))
-    # Other stages have run; without --allowed-rules each would be a job of its own.
-    done = pipeline.call(
-        *("--workflow-profile", "profiles/slurm", "--allowed-rules", "train_variant"),
-        *("--slurm-init-seconds-before-status-checks", "1"),
-        *("--forcerun", str(TRAINING), "--", str(TRAINING)),
+    # As documented, so no --cores. Other stages have run; each would be a job of its own.
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
+    command += ["--allowed-rules", "train_variant", "--forcerun", str(TRAINING)]
+    command += ["--slurm-init-seconds-before-status-checks", "1", "--", str(TRAINING)]
+    done = subprocess.run(
+        command,
+        cwd=pipeline.folder,
+        env=pipeline.environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     log = tools / "job.log"
     said = log.read_text() if log.exists() else ""
@@ -72,4 +81,5 @@ def test_two_nodes_without_gpus_are_a_task_on_each(finished: Pipeline) -> None:
     (asked,) = (options(words)[0] for words in calls(tools, "sbatch"))
     assert (asked["--nodes"], asked["--ntasks"]) == ("2", "2")
     assert not asked.keys() & {"--gres", "--gpus", "--cpus-per-gpu"}
+    assert asked["--cpus-per-task"] == "8", "the profile's"
     assert "--nproc-per-node 2 " in torchrun

@@ -27,13 +27,14 @@ def rows_of(name: str) -> list[Cells]:
 
 def measured(machine: str) -> str:
     """Returns measured steps over predicted and simulated ones, of one machine."""
-    head = ["shape", "lengths", "barrier", "variant", "rounds", "measured, ms", "over predicted"]
-    head += ["over simulated", "speedup over `baseline`", "simulated"]
+    head = ["shape", "lengths", "barrier", "batch", "variant", "rounds", "measured, ms"]
+    head += ["over predicted", "over simulated", "speedup over `baseline`", "simulated"]
     lines = [
         [
             shape_of(row),
             row["lengths"].removesuffix("-conversation"),
             row["barrier"],
+            row["global_batch"],
             f"`{row['variant']}`",
             row["num_rounds"],
             f"{float(row['measured_ms']):,.0f}",

@@ -6,6 +6,8 @@ library's attention, are made for powers of two of lengths. Nothing of it stays:
 thrown away, random states put back, step counts left at zero.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -36,21 +38,37 @@ def rehearse(trainer: Trainer) -> None:
     random = random_state(trainer.ranks.device, rank=trainer.ranks.rank)
     largest = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
     _rehearse_largest(trainer, *largest)
-    for step, sequence in one_of_each_size(trainer.inputs.plan):
+    for step, place in one_of_each_size(trainer.inputs.plan):
         plan = trainer.inputs.plan.step(step)
-        _run(trainer, [_pack(trainer, plan, (sequence,))], plan)
+        packs = packs_of(plan.lengths, place, max_tokens=trainer.inputs.plan.max_tokens)
+        _run(trainer, [_pack(trainer, plan, micro) for micro in packs], plan)
     trainer.optimizer.zero_grad(set_to_none=True)
     set_random_state(random, trainer.ranks.device)
 
 
 def one_of_each_size(plan: PlanFile) -> list[tuple[int, int]]:
-    """Returns (step, place in its global batch) of a sequence of each power of two of tokens."""
-    found: dict[int, tuple[int, int]] = {}
+    """Returns (step, place in its global batch) of the shortest of each power of two of tokens."""
+    found: dict[int, tuple[int, int, int]] = {}
     for step in range(plan.num_steps):
-        sizes, places = np.unique(size_of(plan.step(step).lengths), return_index=True)
-        for size, place in zip(sizes.tolist(), places.tolist(), strict=True):
-            found.setdefault(size, (step, place))
-    return [found[size] for size in sorted(found)]
+        lengths = plan.step(step).lengths
+        for size, length, place in zip(size_of(lengths), lengths, range(len(lengths)), strict=True):
+            here = int(length), step, place
+            found[int(size)] = min(here, found.get(int(size), here))
+    return [found[size][1:] for size in sorted(found)]
+
+
+def packs_of(lengths: IntArray, place: int, *, max_tokens: int) -> list[tuple[int, ...]]:
+    """Returns the sequence alone, and with the shortest other of its global batch if that fits.
+
+    Alone, what the budget covers is the library's dense attention; in company it is ours.
+    """
+    others = np.delete(np.arange(len(lengths)), place)
+    packs: list[tuple[int, ...]] = [(place,)]
+    if len(others):
+        shortest = int(others[lengths[others].argmin()])
+        if lengths[place] + lengths[shortest] <= max_tokens:
+            packs.append((place, shortest))
+    return packs
 
 
 def size_of(lengths: IntArray) -> IntArray:
@@ -79,10 +97,13 @@ def _run(trainer: Trainer, batches: list[PackedBatch], plan: StepPlan) -> None:
     budgets = [  # step 0 measures coverage too
         trainer.tuner.budgets(targets, batch, step=0) for batch in batches
     ]
+    # Where a tuner leaves k0, the host knows the budgets, and other kernels may serve them.
+    known = [replace(b, limits=None, measure=False) for b in budgets if b.limits is not None]
+    batches = batches + [batch for batch, b in zip(batches, budgets, strict=True) if b.limits]
     trainer.clock.start()
     run_micro_batches(
         trainer.model,
-        Work(batches, budgets, num_target_tokens=max(len(batches[0].labels), 1)),
+        Work(batches, budgets + known, num_target_tokens=max(len(batches[0].labels), 1)),
         attention=trainer.stage.attention,
         barrier=trainer.stage.topology.barrier,
         recompute=trainer.recompute,

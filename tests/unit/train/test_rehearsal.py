@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbcore.train.rehearsal import one_of_each_size, size_of
+from sbcore.train.rehearsal import one_of_each_size, packs_of, size_of
 
 GLOBAL_BATCHES = st.lists(
     st.lists(st.integers(1, 70_000), min_size=1, max_size=6), min_size=1, max_size=5
@@ -37,3 +37,13 @@ def test_every_size_of_the_plan_is_met_once(steps):
     chosen = [steps[step][place] for step, place in one_of_each_size(plan_of(steps))]
     met = {(length - 1).bit_length() for lengths in steps for length in lengths}
     assert [(length - 1).bit_length() for length in chosen] == sorted(met)
+    shortest = {(length - 1).bit_length(): length for lengths in steps for length in lengths}
+    assert all(length <= shortest[(length - 1).bit_length()] for length in chosen)
+
+
+def test_company_is_the_shortest_other_and_must_fit():
+    lengths = np.array([900, 80, 100, 70])
+    assert packs_of(lengths, 0, max_tokens=1000) == [(0,), (0, 3)]
+    assert packs_of(lengths, 0, max_tokens=960) == [(0,)]
+    assert packs_of(lengths, 3, max_tokens=1000) == [(3,), (3, 1)]
+    assert packs_of(lengths[:1], 0, max_tokens=1000) == [(0,)]

@@ -1,6 +1,7 @@
 """From a placement to a plan: how many micro-batches, and which of several layouts is best."""
 
 from collections.abc import Callable, Iterable
+from itertools import compress
 
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.placement import Layout
@@ -55,5 +56,9 @@ def best_of(workload: Workload, layouts: Iterable[Layout]) -> Layout:
 
 
 def to_plan(layout: Layout) -> BatchPlan:
-    """Returns the layout as a plan."""
-    return BatchPlan(tuple(tuple(tuple(pack) for pack in rank) for rank in layout))
+    """Returns the layout as a plan, without places that are empty on all ranks.
+
+    Where micro-batches cost nothing, a search may leave such a place.
+    """
+    used = [any(packs) for packs in zip(*layout, strict=True)]
+    return BatchPlan(tuple(tuple(map(tuple, compress(rank, used))) for rank in layout))

@@ -84,6 +84,12 @@ def test_keeps_the_contract(
     assert plan == plan_with(kind, lengths, topology, cost, seed)
 
 
+def test_a_pipeline_whose_work_is_free_has_no_idle_micro_step() -> None:
+    topology = Topology(1, Barrier.STEP, 300, 0, num_stages=2)
+    plan = plan_with("sab", [1, 1, 3, 8], topology, KinkedCost(0.0, 0.0), 0)
+    assert all(any(step) for step in zip(*plan.micro_batches, strict=True))
+
+
 @every_balancer
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lengths=lengths_of(24), topology=topologies(), cost=costs, seed=st.integers(0, 99))

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    Metadata,
+    TensorStorageMetadata,
+)
 
 from sbcore.errors import SparseBalanceError
 
@@ -43,10 +47,19 @@ _CLASSES = {
 
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _memory_format
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or name in _CLASSES.get(module, ()):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} does not belong there")
+
+
+def _memory_format(owner: type, name: str) -> Any:
+    """Returns the member of the one enum in an index: Python 3.11.0 to 3.11.3 write it so."""
+    if owner is not _MEM_FORMAT_ENCODING or name not in _MEM_FORMAT_ENCODING.__members__:
+        raise pickle.UnpicklingError(f"getattr of {owner}.{name} does not belong there")
+    return _MEM_FORMAT_ENCODING[name]
 
 
 class _Reader(FileSystemReader):

@@ -277,3 +277,29 @@ def test_an_index_runs_no_foreign_code(tmp_path, monkeypatch):
     with pytest.raises(SparseBalanceError, match=r"mkdir does not belong there"):
         Training(tmp_path).load(path)
     assert not (tmp_path / "evil").exists()
+
+
+class Member:
+    """Pickles as Python 3.11.0 to 3.11.3 pickle a member of an enum."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_an_index_of_an_early_python_is_read_and_getattr_reaches_nothing_else(tmp_path):
+    from torch.distributed.checkpoint import metadata
+
+    from sbcore.train.restore import read_index
+
+    encoding = metadata._MEM_FORMAT_ENCODING
+    entry = Member(encoding, "TORCH_CONTIGUOUS_FORMAT")
+    saved = metadata.Metadata(state_dict_metadata={}, planner_data=entry)
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(saved))
+    assert read_index(tmp_path).planner_data is encoding.TORCH_CONTIGUOUS_FORMAT
+    for owner, name in ((metadata.Metadata, "__init__"), (encoding, "__class__")):
+        (tmp_path / ".metadata").write_bytes(pickle.dumps(Member(owner, name)))
+        with pytest.raises(SparseBalanceError, match="not the index of a checkpoint"):
+            read_index(tmp_path)

@@ -8,8 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.checked_json import first_mistake
 from sbcore.evaluate.rows import ExampleRow, PredictionRow, find_rows_file, read_rows
 from sbcore.evaluate.task_folder import LoadedTask
 
@@ -36,7 +39,19 @@ def read_pairs(
         raise SparseBalanceError(
             f"{path}: made from other examples than {loaded.path}. evaluate this folder again."
         )
-    return [(model.model_validate(e.model_dump()), p) for e, p in pairs]
+    place = f"{loaded.path}: asked example"
+    examples = [_as(model, e, f"{place} {number}") for number, (e, _) in enumerate(pairs, 1)]
+    return [(example, p) for example, (_, p) in zip(examples, pairs, strict=True)]
+
+
+def _as(model: type[Row], example: ExampleRow, place: str) -> Row:
+    try:
+        return model.model_validate(example.model_dump())
+    except ValidationError as error:
+        raise SparseBalanceError(
+            f"{place}: {first_mistake(error, whole='row')}. make the tasks anew, or leave this "
+            "benchmark out."
+        ) from error
 
 
 def refuse_truncated(prediction_dir: Path, tasks: Sequence[LoadedTask]) -> None:

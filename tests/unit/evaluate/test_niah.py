@@ -214,6 +214,17 @@ def test_predictions_of_other_examples(make, predict, tmp_path):
         score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
 
 
+def test_examples_that_do_not_say_where_they_belong(make, predict, tmp_path):
+    folder = make()
+    eval_dir = predict(folder, lambda _: True)
+    file = folder / "niah_900.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    del rows[1]["depth_percent"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SparseBalanceError, match=r"niah_900.*asked example 2: depth_percent: fiel"):
+        score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
+
+
 def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
     folder = make()
     eval_dir = predict(folder, lambda _: True)

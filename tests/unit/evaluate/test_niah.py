@@ -221,7 +221,7 @@ def test_examples_that_do_not_say_where_they_belong(make, predict, tmp_path):
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     del rows[1]["depth_percent"]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(SparseBalanceError, match=r"niah_900.*asked example 2: depth_percent: field"):
+    with pytest.raises(SparseBalanceError, match=r"niah_900.*example 2: depth_percent: field"):
         score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
 
 

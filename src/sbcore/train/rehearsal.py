@@ -36,8 +36,8 @@ def rehearse(trainer: Trainer) -> None:
     with explaining_model_memory(trainer.stage, rank=trainer.ranks.rank):
         make_moments(trainer.model, trainer.optimizer)
     random = random_state(trainer.ranks.device, rank=trainer.ranks.rank)
-    largest = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
-    _rehearse_largest(trainer, *largest)
+    step, _, m = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
+    _rehearse_largest(trainer, step, m)
     for step, place in one_of_each_size(trainer.inputs.plan):
         plan = trainer.inputs.plan.step(step)
         packs = packs_of(plan.lengths, place, max_tokens=trainer.inputs.plan.max_tokens)
@@ -76,7 +76,7 @@ def size_of(lengths: IntArray) -> IntArray:
     return np.frexp(np.maximum(lengths, 1) - 1)[1]
 
 
-def _rehearse_largest(trainer: Trainer, step: int, _: int, m: int) -> None:
+def _rehearse_largest(trainer: Trainer, step: int, m: int) -> None:
     plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
     batch = _pack(trainer, plan, plan.batch.micro_batches[ranks.rank][m])
     facts = MicroBatchFacts(step, ranks.rank, m, batch.lengths)
@@ -98,12 +98,13 @@ def _run(trainer: Trainer, batches: list[PackedBatch], plan: StepPlan) -> None:
         trainer.tuner.budgets(targets, batch, step=0) for batch in batches
     ]
     # Where a tuner leaves k0, the host knows the budgets, and other kernels may serve them.
-    known = [replace(b, limits=None, measure=False) for b in budgets if b.limits is not None]
-    batches = batches + [batch for batch, b in zip(batches, budgets, strict=True) if b.limits]
+    clamped = [(batch, b) for batch, b in zip(batches, budgets, strict=True) if b.limits]
+    batches = batches + [batch for batch, _ in clamped]
+    budgets += [replace(b, limits=None, measure=False) for _, b in clamped]
     trainer.clock.start()
     run_micro_batches(
         trainer.model,
-        Work(batches, budgets + known, num_target_tokens=max(len(batches[0].labels), 1)),
+        Work(batches, budgets, num_target_tokens=max(len(batches[0].labels), 1)),
         attention=trainer.stage.attention,
         barrier=trainer.stage.topology.barrier,
         recompute=trainer.recompute,

@@ -37,8 +37,9 @@ def test_every_size_of_the_plan_is_met_once(steps):
     chosen = [steps[step][place] for step, place in one_of_each_size(plan_of(steps))]
     met = {(length - 1).bit_length() for lengths in steps for length in lengths}
     assert [(length - 1).bit_length() for length in chosen] == sorted(met)
-    shortest = {(length - 1).bit_length(): length for lengths in steps for length in lengths}
-    assert all(length <= shortest[(length - 1).bit_length()] for length in chosen)
+    longest_first = sorted((length for lengths in steps for length in lengths), reverse=True)
+    shortest = {(length - 1).bit_length(): length for length in longest_first}
+    assert chosen == [shortest[size] for size in sorted(met)]
 
 
 def test_company_is_the_shortest_other_and_must_fit():

@@ -76,14 +76,11 @@ def load_generator(
 
 @contextmanager
 def in_one_line(folder: Path, what: str) -> Iterator[None]:
-    """Makes one line for users of what is wrong with a directory's files, the library's words too.
-
-    The directory is named as such: it is none of ``model.path``, which training reads.
-    """
+    """Makes one line for users of what the libraries say of a directory's files; ours are one."""
     try:
         yield
-    except SparseBalanceError as error:
-        raise SparseBalanceError(str(error).removeprefix("model.path = ")) from error
+    except SparseBalanceError:
+        raise
     except Exception as error:  # of many types: the parsers', the weights file's own, OSError
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise SparseBalanceError(

@@ -34,8 +34,7 @@ def read_model_config(folder: Path) -> "PretrainedConfig":
     family = read_architecture(folder).get("model_type")
     if family not in FAMILIES:
         raise SparseBalanceError(
-            f"model.path = {folder}: model_type = {family}: not supported. "
-            f"use one of {', '.join(FAMILIES)}."
+            f"{folder}: model_type = {family}: not supported. use one of {', '.join(FAMILIES)}."
         )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

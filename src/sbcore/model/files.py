@@ -1,4 +1,8 @@
-"""Which file of a Hugging Face directory holds which weight, and whether they fit the model."""
+"""Which file of a Hugging Face directory holds which weight, and whether they fit the model.
+
+Errors name the directory or its file: who asks may have it from model.path, from a command line,
+or from the demo, which makes its own.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +27,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise SparseBalanceError(
-            f"model.path = {folder}: not a model directory, config.json is missing. "
+            f"{folder}: not a model directory, config.json is missing. "
             "give a Hugging Face directory."
         )
     facts = read_json(path)
@@ -44,12 +48,12 @@ def weight_files(folder: Path) -> dict[str, Path]:
             return dict.fromkeys(file.keys(), one)
     if (base := base_folder(folder)) is not None:
         raise SparseBalanceError(
-            f"model.path = {folder}: adapters, not a whole model. save them merged to train on, "
+            f"{folder}: adapters, not a whole model. save them merged to train on, "
             f"or start from {base}."
         )
     if not (folder / INDEX).is_file():
         raise SparseBalanceError(
-            f"model.path = {folder}: no {ONE_FILE} and no {INDEX}. convert the weights to "
+            f"{folder}: no {ONE_FILE} and no {INDEX}. convert the weights to "
             "safetensors: load and save them with transformers."
         )
     files = {name: folder / Path(file).name for name, file in _weight_map(folder / INDEX).items()}
@@ -88,13 +92,13 @@ def check_names(folder: Path, *, found: Iterable[str], wanted: Iterable[str]) ->
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise SparseBalanceError(
-            f"model.path = {folder}: weights missing: {listed(missing)}. "
+            f"{folder}: weights missing: {listed(missing)}. "
             "config.json and the weights must be of one model."
         )
     unexpected = sorted(set(found) - set(wanted))
     if unexpected:
         raise SparseBalanceError(
-            f"model.path = {folder}: weights that the model does not have: {listed(unexpected)}. "
+            f"{folder}: weights that the model does not have: {listed(unexpected)}. "
             "config.json and the weights must be of one model."
         )
 

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 # A constant: with the number of sequences every power of two of them had its own compiled kernel.
-SEQUENCES_PER_PASS = tl.constexpr(128)
+_SEQUENCES_PER_PASS = tl.constexpr(128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,36 @@ def load_block(table_ptr, block):
     return tl.load(entry), tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
 
 
+@triton.jit
+def find_tile(cu_ptr, stride_cu, num_sequences, tile, span, first_tile_ptr, PASS: tl.constexpr):
+    """Returns (sequence, its first token, its length, its first tile); length 0 if there is none.
+
+    A tile is `span` tokens of one sequence. By a running count of the tiles of all sequences, PASS
+    at a time: cheaper than a launch that makes a table. With `first_tile_ptr`, which may be None,
+    tile 0 writes there where each sequence's tiles begin, and their number at the end.
+    """
+    seen = 0
+    sequence, token, length, first = 0, 0, 0, 0
+    for base in tl.range(0, num_sequences, PASS):
+        index = base + tl.arange(0, PASS)
+        real = index < num_sequences
+        start = tl.load(cu_ptr + index * stride_cu, mask=real, other=0)
+        end = tl.load(cu_ptr + (index + 1) * stride_cu, mask=real, other=0)
+        tiles = (end - start + span - 1) // span
+        stop = seen + tl.cumsum(tiles)
+        hit = (stop - tiles <= tile) & (tile < stop)
+        sequence += tl.sum(tl.where(hit, index, 0))
+        token += tl.sum(tl.where(hit, start, 0))
+        length += tl.sum(tl.where(hit, end - start, 0))
+        first += tl.sum(tl.where(hit, stop - tiles, 0))
+        if first_tile_ptr is not None and tile == 0:
+            tl.store(first_tile_ptr + index, stop - tiles, mask=real)
+        seen += tl.sum(tiles)
+    if first_tile_ptr is not None and tile == 0:
+        tl.store(first_tile_ptr + num_sequences, seen)
+    return sequence, token, length, first
+
+
 @triton.jit(do_not_specialize=["num_sequences"])
 def _block_table_kernel(
     cu_ptr,
@@ -82,27 +112,11 @@ def _block_table_kernel(
     num_sequences,
     BLOCK_SIZE: tl.constexpr,
 ):
-    """One program per padded block: finds its sequence by a running count of blocks."""
+    """One program per padded block; that of block 0 writes where sequences begin, too."""
     block = tl.program_id(0)
-    seen = 0
-    sequence, token, length, first = 0, 0, 0, 0
-    for base in tl.range(0, num_sequences, SEQUENCES_PER_PASS):
-        index = base + tl.arange(0, SEQUENCES_PER_PASS)
-        real = index < num_sequences
-        start = tl.load(cu_ptr + index * stride_cu, mask=real, other=0)
-        end = tl.load(cu_ptr + (index + 1) * stride_cu, mask=real, other=0)
-        blocks = (end - start + BLOCK_SIZE - 1) // BLOCK_SIZE
-        stop = seen + tl.cumsum(blocks)
-        hit = (stop - blocks <= block) & (block < stop)
-        sequence += tl.sum(tl.where(hit, index, 0))
-        token += tl.sum(tl.where(hit, start, 0))
-        length += tl.sum(tl.where(hit, end - start, 0))
-        first += tl.sum(tl.where(hit, stop - blocks, 0))
-        if block == 0:
-            tl.store(first_block_ptr + index, stop - blocks, mask=real)
-        seen += tl.sum(blocks)
-    if block == 0:
-        tl.store(first_block_ptr + num_sequences, seen)
+    sequence, token, length, first = find_tile(
+        cu_ptr, stride_cu, num_sequences, block, BLOCK_SIZE, first_block_ptr, _SEQUENCES_PER_PASS
+    )
     entry = entries_ptr + block * 4
     tl.store(entry, sequence)
     tl.store(entry + 1, token)

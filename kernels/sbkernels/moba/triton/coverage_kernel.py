@@ -11,6 +11,7 @@ power of two), S padded blocks, P tiles of SAMPLES sampled rows, B blocks (a pow
 import triton
 import triton.language as tl
 
+from sbkernels.moba.triton.blocks import find_tile
 from sbkernels.moba.triton.clamp import clamp_sequence
 from sbkernels.moba.triton.score import score_blocks
 
@@ -70,7 +71,9 @@ def coverage_kernel(
     """One program per (tile of sampled rows, query head); without k0, below 0, none is clamped."""
     tile, head = tl.program_id(0), tl.program_id(1)
     span = SAMPLES * row_stride
-    sequence, token, length, first = _find_tile(cu_ptr, stride_cu, num_sequences, tile, span)
+    sequence, token, length, first = find_tile(
+        cu_ptr, stride_cu, num_sequences, tile, span, None, SEQUENCES_PER_PASS
+    )
     if length == 0:
         return
     row = ((tile - first) * SAMPLES + tl.arange(0, SAMPLES)) * row_stride
@@ -128,30 +131,6 @@ def coverage_kernel(
             cap,
             K,
         )
-
-
-@triton.jit
-def _find_tile(cu_ptr, stride_cu, num_sequences, tile, span):
-    """Returns (sequence, its first token, its length, its first tile); length 0 if there is none.
-
-    By a running count of the tiles of all sequences: cheaper than a launch that makes a table.
-    """
-    seen = 0
-    sequence, token, length, first = 0, 0, 0, 0
-    for base in tl.range(0, num_sequences, SEQUENCES_PER_PASS):
-        index = base + tl.arange(0, SEQUENCES_PER_PASS)
-        real = index < num_sequences
-        start = tl.load(cu_ptr + index * stride_cu, mask=real, other=0)
-        end = tl.load(cu_ptr + (index + 1) * stride_cu, mask=real, other=0)
-        tiles = (end - start + span - 1) // span
-        stop = seen + tl.cumsum(tiles)
-        hit = (stop - tiles <= tile) & (tile < stop)
-        sequence += tl.sum(tl.where(hit, index, 0))
-        token += tl.sum(tl.where(hit, start, 0))
-        length += tl.sum(tl.where(hit, end - start, 0))
-        first += tl.sum(tl.where(hit, stop - tiles, 0))
-        seen += tl.sum(tiles)
-    return sequence, token, length, first
 
 
 @triton.jit

@@ -4,7 +4,8 @@ import json
 import pytest
 from tiny_ablation import make_tiny_comparison
 
-from sbcore.ablation.results import STEPS, TABLE, read_steps
+from sbcore.ablation.results import JOURNAL, STEPS, TABLE, read_steps
+from sbcore.train.lock import lock
 
 pytestmark = pytest.mark.distributed
 VARIANTS = ["baseline", "dense", "sab_dst", "sab_waterfill"]
@@ -101,12 +102,34 @@ def test_the_table_of_another_model_is_refused_in_one_line(tiny, forked, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_eight_ranks_plan_and_decide_alike(tiny, forked, workers, tmp_path):
-    words = tiny.words(tmp_path / "out", barriers="micro", global_batches=16)
-    forked(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
+def test_a_folder_in_use_is_refused_and_a_file_that_cannot_be_written_is_one_line(
+    tiny, forked, tmp_path
+):
+    with lock(tmp_path):
+        refused = forked("-m", "sbcore.ablation", *tiny.words(tmp_path), num_ranks=1, check=False)
+    assert refused.stderr.splitlines()[-1].startswith(f"{tmp_path}: process "), refused.stderr
+    assert "Traceback" not in refused.stderr
+    (tmp_path / JOURNAL).mkdir()
+    refused = forked("-m", "sbcore.ablation", *tiny.words(tmp_path), num_ranks=1, check=False)
+    line = refused.stderr.splitlines()[-1]
+    assert line == (f"{tmp_path / JOURNAL}: Is a directory. start again: measured rounds are kept.")
+    assert "Traceback" not in refused.stderr
+
+
+def test_eight_ranks_plan_and_decide_alike(tiny, repository, torchrun, workers, tmp_path):
+    """The comparison that eight GPUs run, its shape and lengths made small; ranks differ in speed.
+
+    Under torchrun, where every rank has a hash seed of its own.
+    """
+    eight = tiny.with_variants_of(repository / "config/h100x8.yaml")
+    words = tiny.words(tmp_path / "out", config=eight, barriers="micro step", global_batches=16)
+    torchrun(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
     ranks = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(8)]
     assert all(rank == ranks[0] for rank in ranks)
-    moved = ranks[0]["moved"]
-    assert moved["sab_dst"], "the tuner never moved a budget, so equal decisions show nothing"
-    assert not moved["baseline"]
-    assert len(ranks[0]["decisions"]["sab_waterfill"]) == 3
+    assert set(ranks[0]) == {"micro", "step"}
+    tuned = {"dst", "lbb_dst", "sab_dst", "sab_waterfill"}
+    for facts in ranks[0].values():
+        assert {len(steps) for steps in facts["decisions"].values()} == {3}
+        assert len(facts["decisions"]) == 9
+        moved = {name for name, has_moved in facts["moved"].items() if has_moved}
+        assert moved - {"dense"} == tuned, "equal decisions of a tuner that rests show nothing"

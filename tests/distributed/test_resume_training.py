@@ -77,3 +77,4 @@ def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
         assert {(length - 1).bit_length() for length in alone} == sizes
         assert re.match(rf"step \d, rank {rank}, micro_batch \d: \d+ tokens in ", fact["line"])
         assert "out of memory (no estimate; CUDA out of memory. Tried to alloc" in fact["line"]
+        assert re.match(rf"step \d, rank {rank}, rehearsal: \d+ tokens in ", fact["later_line"])

@@ -20,6 +20,21 @@ class TinyComparison:
 
     folder: Path
 
+    def with_variants_of(self, path: Path) -> Path:
+        """Returns a configuration of this size with all else of another one, of GPUs maybe."""
+        ours = yaml.safe_load((self.folder / "tiny.yaml").read_text())
+        values = yaml.safe_load(path.read_text())
+        values["attention"] = ours["attention"]
+        values["data"] |= ours["data"]
+        values["model"] = ours["model"]
+        values["topology"] |= ours["topology"]
+        values["train"] |= ours["train"]
+        for table in ("demo", "latency"):  # read by other stages, and of long sequences
+            values.pop(table)
+        changed = self.folder / path.name
+        changed.write_text(yaml.safe_dump(values, sort_keys=False))
+        return changed
+
     def words(self, out: Path, **changed: object) -> list[str]:
         """Returns the words after ``-m sbcore.ablation``."""
         words = {

@@ -30,17 +30,19 @@ from sbcore.config.schema import Config
 from sbcore.device import device_name
 from sbcore.errors import SparseBalanceError
 from sbcore.train.complaint import complain
+from sbcore.train.last_words import in_words
+from sbcore.train.lock import alone_in
 from sbcore.train.ranks import Ranks, start_ranks
 
 
 def main() -> None:
-    """Runs the command; bad input, and memory that does not suffice, is one line and exit code 2.
+    """Runs the command; bad input, too little memory and full disks are one line and exit code 2.
 
     Who runs out of memory is the only rank that knows.
     """
-    rank = os.environ.get("RANK", "0")
+    rank, arguments = os.environ.get("RANK", "0"), parse_arguments(None)
     try:
-        _compare(parse_arguments(None))
+        _compare(arguments)
     except SparseBalanceError as error:
         complain(error)
         sys.exit(2)
@@ -50,6 +52,12 @@ def main() -> None:
             f"rank {rank}: {what}. lower train.recompute_above_tokens or topology.max_tokens, or "
             "start again: measured rounds are kept.\n"
         )
+        sys.exit(2)
+    except (OSError, RuntimeError) as error:
+        reason = in_words(error, arguments.out)
+        if reason is None:
+            raise
+        complain(SparseBalanceError(f"{reason}. start again: measured rounds are kept."))
         sys.exit(2)
     finally:
         if dist.is_initialized():
@@ -69,18 +77,19 @@ def _compare(arguments: Arguments) -> None:
     deadline = Deadline(arguments.seconds, group=ranks.host_group)
     latency = read_latency(arguments.latency, config, device=device_name(ranks.device))
     workshop = Workshop(config, ranks, latency, arguments.latency)
-    output = _output(arguments, config, ranks)
-    left = stretches(
-        wanted,
-        variants,
-        num_rounds=arguments.rounds,
-        num_warmup=warmup,
-        ranks=ranks,
-        output=output,
-    )
-    for part in left:
-        check_setting(part.setting, num_ranks=num_ranks, num_rounds=part.numbers.stop)
-    Comparison(left, variants, workshop, deadline, output).run()
+    with alone_in(arguments.out, ranks.host_group):
+        output = _output(arguments, config, ranks)
+        left = stretches(
+            wanted,
+            variants,
+            num_rounds=arguments.rounds,
+            num_warmup=warmup,
+            ranks=ranks,
+            output=output,
+        )
+        for part in left:
+            check_setting(part.setting, num_ranks=num_ranks, num_rounds=part.numbers.stop)
+        Comparison(left, variants, workshop, deadline, output).run()
 
 
 def _settings(arguments: Arguments, config: Config) -> list[Setting]:

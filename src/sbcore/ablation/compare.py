@@ -10,7 +10,7 @@ from itertools import groupby
 from sbcore.ablation.building import SharedModel, Workshop
 from sbcore.ablation.deadline import Deadline, Share
 from sbcore.ablation.output import Output, say
-from sbcore.ablation.rehearsal import rehearse_kinds
+from sbcore.ablation.rehearsal import Rehearsals
 from sbcore.ablation.rounds import run_rounds
 from sbcore.ablation.schedule import Stretch, shares
 from sbcore.ablation.settings import Setting
@@ -31,18 +31,18 @@ class Comparison:
     def run(self) -> None:
         """Measures every setting; a model is made anew where the barrier changes."""
         for _, members in groupby(shares(self.stretches), key=lambda s: s[0].setting.barrier):
-            shared = None
+            shared, rehearsals = None, Rehearsals()
             for stretch, part in members:
                 share = self.deadline.share(part)
-                shared = shared or self._shared(stretch)
-                self._measure(stretch, shared, share)
+                shared = shared or self._shared(stretch, rehearsals)
+                self._measure(stretch, shared, share, rehearsals)
             del shared  # its memory is the next one's
 
-    def _shared(self, stretch: Stretch) -> SharedModel:
+    def _shared(self, stretch: Stretch, rehearsals: Rehearsals) -> SharedModel:
         """Returns the barrier's model, its largest micro-batches tried, its host floor noted."""
         workshop, setting = self._workshop(stretch), stretch.setting
         shared = workshop.share_model()
-        rehearse_kinds(
+        rehearsals.run(
             workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
         )
         floor_ms = workshop.floor_ms(shared, workshop.config.baseline)
@@ -51,12 +51,15 @@ class Comparison:
             say(f"barrier {setting.barrier}: a short micro-batch takes {floor_ms:.1f} ms")
         return shared
 
-    def _measure(self, stretch: Stretch, shared: SharedModel, share: Share) -> None:
+    def _measure(
+        self, stretch: Stretch, shared: SharedModel, share: Share, rehearsals: Rehearsals
+    ) -> None:
         started, workshop = time.perf_counter(), self._workshop(stretch)
         setting = stretch.setting
         trainers = {
             name: workshop.trainer(shared, name, setting.data.lengths) for name in self.variants
         }
+        rehearsals.run(trainers.values())
         # Looking through all objects of all libraries stops a rank in the middle of a step.
         gc.collect()
         gc.freeze()

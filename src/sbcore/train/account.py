@@ -147,17 +147,20 @@ def ledger_rows(
         for m, sequences in enumerate(facts.plan.batch.micro_batches[rank]):
             part = next((p for p in report.ledger if p.sequences == sequences), None)
             if part is not None:
-                parts.append(_part_rows(facts, part, predicted, ladder, rank, m, top_k))
+                rows = _part_rows(
+                    facts, part, predicted=predicted, ladder=ladder, place=(rank, m), top_k=top_k
+                )
+                parts.append(rows)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _part_rows(
     facts: StepFacts,
     part: LedgerPart,
+    *,
     predicted: FloatArray,
     ladder: IntArray,
-    rank: int,
-    micro_batch: int,
+    place: tuple[int, int],
     top_k: int,
 ) -> dict[str, Any]:
     num_layers, num_sequences = part.top_k.shape
@@ -165,8 +168,8 @@ def _part_rows(
     curves = facts.curves[:, members]
     return {
         "step": np.full(part.top_k.size, facts.step),
-        "rank": np.full(part.top_k.size, rank),
-        "micro_batch": np.full(part.top_k.size, micro_batch),
+        "rank": np.full(part.top_k.size, place[0]),
+        "micro_batch": np.full(part.top_k.size, place[1]),
         "layer": np.repeat(np.arange(num_layers), num_sequences),
         "sample_id": np.tile(facts.plan.sample_ids[members], num_layers),
         "num_tokens": np.tile(facts.plan.lengths[members], num_layers),

@@ -4,6 +4,7 @@ A checkpoint is a folder ``step-N``, N steps done. Its ``cursor.json`` is writte
 every other file with its size, so that a torn one is seen without reading gigabytes.
 """
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,6 +53,32 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
+def check_folder(folder: Path) -> None:
+    """Raises SparseBalanceError if checkpoints cannot be listed and written there.
+
+    A folder that may not be read would look empty, and training would begin anew.
+    """
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)):
+        raise SparseBalanceError(
+            f"{folder}: not a folder that may be read and written. change its permissions, or "
+            "choose another --out."
+        )
+
+
+def clear_folder(folder: Path) -> None:
+    """Leaves an empty folder; raises SparseBalanceError if that cannot be."""
+    check_folder(folder)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SparseBalanceError(
+            f"{error.filename or folder}: {error.strerror}: older checkpoints cannot be removed, "
+            f"or new ones written. look into {folder}, or choose another --out."
+        ) from None
+
+
 def seal(part: Path, cursor: Cursor, identity: RunIdentity) -> None:
     """Writes cursor.json, after which the folder counts as whole once it is renamed."""
     files = {
@@ -69,18 +96,24 @@ def seal(part: Path, cursor: Cursor, identity: RunIdentity) -> None:
 
 
 def publish(folder: Path, step: int, *, keep: int) -> Path:
-    """Renames the written part to its place and removes all but the newest ``keep``."""
+    """Renames the written part to its place and removes all but the newest ``keep``.
+
+    Those of later steps go as well: they are torn, or training would not be here.
+    """
     done = step_folder(folder, step)
-    shutil.rmtree(done, ignore_errors=True)  # a torn one that training has gone past again
+    for torn in [path for path in whole_checkpoints(folder) if path >= done]:
+        shutil.rmtree(torn)
     part_folder(folder, step).rename(done)
     for old in whole_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return done
 
 
-def mark_finished(folder: Path) -> None:
-    """Says in the newest checkpoint that nothing is left to do."""
-    path = whole_checkpoints(folder)[-1] / CURSOR
+def mark_finished(folder: Path, num_steps: int) -> None:
+    """Says in the last step's checkpoint, if it could be written, that nothing is left to do."""
+    path = step_folder(folder, num_steps) / CURSOR
+    if not path.is_file():
+        return
     sealed = read_json(path)
     sealed["cursor"]["finished"] = True
     write_json(path, sealed)

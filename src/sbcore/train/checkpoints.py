@@ -3,11 +3,10 @@
 ``save_later`` copies this rank's part to the host and returns; the rest happens beside training.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import (
     Choice,
     Cursor,
+    check_folder,
     choose,
+    clear_folder,
     read_cursor,
     remove_parts,
     step_folder,
@@ -30,7 +30,7 @@ from sbcore.train.checkpoint_folder import (
 from sbcore.train.checkpoint_writer import ARRAYS, CheckpointWriter, Pending
 from sbcore.train.identity import RunIdentity
 from sbcore.train.randomness import draw_random_state, random_state, set_random_state
-from sbcore.train.ranks import Ranks
+from sbcore.train.ranks import Ranks, by_first_rank
 from sbcore.train.restore import check_tensors, load_arrays, load_tensors, read_index
 from sbcore.train.staging import HostCopy, make_moments, training_tensors
 
@@ -58,34 +58,26 @@ class Checkpoints:
             folder, identity=identity, keep=keep, device=ranks.device, group=group
         )
         self._writing: tuple[int, Future[str | None]] | None = None
-        self._last_failure: str | None = None
 
     def newest(self) -> Path | None:
         """Returns the checkpoint to go on from, None to start anew; rank 0 decides for all.
 
         Raises:
-            SparseBalanceError: It is of another training, or none is whole.
+            SparseBalanceError: It is of another training, none is whole, or the folder may not be
+                read and written.
         """
-        outcome: list[Any] = [None]
-        if self.ranks.rank == 0:
-            remove_parts(self.folder)
-            try:
-                outcome = [choose(self.folder, self.identity)]
-            except SparseBalanceError as error:
-                outcome = [str(error)]
-        dist.broadcast_object_list(outcome, src=0, group=self._group)
-        if isinstance(outcome[0], str):
-            raise SparseBalanceError(outcome[0])
-        choice: Choice = outcome[0]
+        choice = by_first_rank(self._choose, self._group)
         for note in choice.notes:
             self._say(f"WARNING: {note} going back to the checkpoint before it")
         return choice.path
 
     def clear(self) -> None:
-        """Removes all checkpoints: a training that starts anew must not go on from old ones."""
-        if self.ranks.rank == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        dist.barrier(self._group)
+        """Removes all checkpoints: a training that starts anew must not go on from old ones.
+
+        Raises:
+            SparseBalanceError: They cannot be removed, or none could be written.
+        """
+        by_first_rank(lambda: clear_folder(self.folder), self._group)
 
     def save_later(
         self,
@@ -119,22 +111,23 @@ class Checkpoints:
         if self._writing is not None and self._writing[1].done():
             self._settle()
 
-    def wait(self) -> float:
-        """Waits for the last checkpoint, at the end; returns the milliseconds it took.
+    def wait_for_writer(self) -> bool:
+        """Waits for the checkpoint being written, if there is one, from any thread.
 
-        Raises:
-            SparseBalanceError: The last checkpoint could not be written.
+        Returns whether there was one to wait for.
         """
-        started = time.perf_counter()
-        self.close()
-        if self._last_failure is not None:
-            raise SparseBalanceError(f"{self._last_failure}. make room or choose another --out.")
-        return 1e3 * (time.perf_counter() - started)
+        writing = self._writing
+        if writing is None or writing[1].done():
+            return False
+        wait([writing[1]])
+        return True
 
     def close(self) -> None:
-        """Waits for what is being written, whatever comes of it; for a training that fails."""
-        self._settle()
-        self._writer.shutdown()
+        """Waits for what is being written, whatever comes of it, and ends the writer."""
+        try:
+            self._settle()
+        finally:
+            self._writer.shutdown()
 
     def last_good(self, before: int) -> str:
         """Returns the newest checkpoint of at most ``before`` steps in words, for messages."""
@@ -165,16 +158,21 @@ class Checkpoints:
             )
         return cursor, load_arrays(path / ARRAYS)
 
+    def _choose(self) -> Choice:
+        check_folder(self.folder)
+        remove_parts(self.folder)
+        return choose(self.folder, self.identity)
+
     def _settle(self) -> None:
         """Waits for the checkpoint being written and reports a failure."""
         if self._writing is None:
             return
         step, future = self._writing
         self._writing = None
-        failure, self._last_failure = future.result(), None
+        failure = future.result()
         if failure is not None:
-            self._last_failure = f"{step_folder(self.folder, step)}: not written: {failure}"
-            self._say(f"WARNING: {self._last_failure}; last good: {self.last_good(step)}")
+            place, good = step_folder(self.folder, step), self.last_good(step)
+            self._say(f"WARNING: {place}: not written: {failure}; last good: {good}")
 
     def _say(self, line: str) -> None:
         if self.ranks.rank == 0:

@@ -24,7 +24,9 @@ from sbcore.train.faults import NonFiniteCount
 from sbcore.train.files import RunFiles
 from sbcore.train.finish import save_model, track_inputs, write_account
 from sbcore.train.identity import digest_weights, run_identity
-from sbcore.train.inputs import Arguments, parse_arguments, read_inputs
+from sbcore.train.inputs import Arguments, Inputs, parse_arguments, read_inputs
+from sbcore.train.last_words import last_words
+from sbcore.train.lock import alone_in
 from sbcore.train.loop import Trainer
 from sbcore.train.memory import explaining_model_memory
 from sbcore.train.ranks import Ranks, start_ranks
@@ -43,7 +45,9 @@ def main() -> None:
         stage = load_stage(arguments.config, TrainStage)
         torch.set_num_threads(stage.train.threads_per_rank)
         ranks = start_ranks(wanted=stage.topology.num_ranks, device=stage.topology.device)
-        _run(stage, ranks, arguments)
+        inputs = read_inputs(stage, arguments, device=ranks.device)
+        with alone_in(arguments.out, ranks.host_group):
+            _run(stage, ranks, inputs, arguments)
     except SparseBalanceError as error:
         complain(error)
         sys.exit(2)
@@ -52,9 +56,8 @@ def main() -> None:
             dist.destroy_process_group()
 
 
-def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
+def _run(stage: TrainStage, ranks: Ranks, inputs: Inputs, arguments: Arguments) -> None:
     started = time.perf_counter()
-    inputs = read_inputs(stage, arguments, device=ranks.device)
     with explaining_model_memory(stage, rank=ranks.rank):
         made = assemble_model(stage, ranks, arguments)
     trainer = make_trainer(stage, ranks, inputs, made)
@@ -66,17 +69,20 @@ def _run(stage: TrainStage, ranks: Ranks, arguments: Arguments) -> None:
         faults = NonFiniteCount(limit=stage.train.max_nonfinite_steps)
         watch = CurveWatch(stage.variant)
         run = TrainingRun(trainer, checkpoints, files, tracker, faults, watch)
-        if ranks.device.type == "cuda":
-            rehearse(trainer)
-        with closing(checkpoints):
-            rows = run.train(resume=are_restarted(ranks.host_group) or arguments.resume)
-        save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
-        if ranks.rank == 0:
-            summary = summarise(rows, stage, device=ranks.device)
-            seconds = time.perf_counter() - started
-            write_account(summary, stage, arguments, files=files, tracker=tracker, seconds=seconds)
-            mark_finished(checkpoints.folder)
-            sys.stderr.write(closing_line(summary) + "\n")
+        with last_words(run):
+            if ranks.device.type == "cuda":
+                rehearse(trainer, known_sizes=())
+            with closing(checkpoints):
+                rows = run.train(resume=are_restarted(ranks.host_group) or arguments.resume)
+            save_model(made.module, stage, ranks, source=arguments.model, out=files.model)
+            if ranks.rank == 0:
+                summary = summarise(rows, stage, device=ranks.device)
+                seconds = time.perf_counter() - started
+                write_account(
+                    summary, stage, arguments, files=files, tracker=tracker, seconds=seconds
+                )
+                mark_finished(checkpoints.folder, inputs.plan.num_steps)
+                sys.stderr.write(closing_line(summary) + "\n")
 
 
 def _make_checkpoints(trainer: Trainer, arguments: Arguments) -> Checkpoints:

@@ -6,8 +6,11 @@ And what it says of its inputs where runs are tracked.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from sbcore.artifacts import write_json, write_manifest
 from sbcore.config.stages import TrainStage
+from sbcore.errors import SparseBalanceError
 from sbcore.model.build import set_default_attention
 from sbcore.model.export import export_model
 from sbcore.tracking import Tracker
@@ -34,9 +37,19 @@ def track_inputs(tracker: Tracker, stage: TrainStage, inputs: Inputs, *, source:
 def save_model(
     model: "PreTrainedModel", stage: TrainStage, ranks: Ranks, *, source: Path | None, out: Path
 ) -> None:
-    """Writes the model as a Hugging Face directory that knows the variant's attention."""
+    """Writes the model as a Hugging Face directory that knows the variant's attention.
+
+    Raises:
+        SparseBalanceError: It could not be written.
+    """
     set_default_attention(model, stage.kind, stage.attention)
-    export_model(model, out, config=stage.model, source=source, rank=ranks.rank)
+    try:
+        export_model(model, out, config=stage.model, source=source, rank=ranks.rank)
+    except (OSError, SafetensorError) as error:
+        raise SparseBalanceError(
+            f"{out}: not written: {error}. make room; the same command with --resume goes on from "
+            "the newest checkpoint."
+        ) from None
 
 
 def write_account(

@@ -25,7 +25,7 @@ class MicroBatchFacts:
 
     step: int
     rank: int
-    micro_batch: int
+    micro_batch: int | None  # None = put together for the rehearsal, within the plan's cap
     lengths: Sequence[int]
 
     @property
@@ -103,8 +103,9 @@ def explain_out_of_memory(
     one = len(facts.lengths) == 1
     size = f"{facts.num_tokens} tokens in {len(facts.lengths)} sequence{'' if one else 's'}"
     guess = "no estimate" if estimate_gib is None else f"estimate {estimate_gib:.1f} GiB"
+    place = "rehearsal" if facts.micro_batch is None else f"micro_batch {facts.micro_batch}"
     return MicroBatchTooLarge(
-        f"step {facts.step}, rank {facts.rank}, micro_batch {facts.micro_batch}: {size}: "
+        f"step {facts.step}, rank {facts.rank}, {place}: {size}: "
         f"out of memory ({guess}; {_first_sentences(error)}). {_remedy(facts, stage)}"
     )
 

@@ -69,7 +69,7 @@ def torchrun_words(topology: TopologyConfig, step: JobStep) -> list[str]:
         )
     is_host = int(step.node == 0)
     return [
-        "torchrun",
+        *(sys.executable, "-m", "torch.distributed.run"),  # torchrun, wherever PATH leads
         *("--nnodes", str(wanted), "--nproc-per-node", str(topology.ranks_per_node)),
         *("--rdzv-backend", "c10d", "--rdzv-id", f"{step.job}.{step.step}"),
         *("--rdzv-endpoint", f"{step.hosts[0]}:{_FIRST_PORT + step.job % _NUM_PORTS}"),
@@ -85,9 +85,10 @@ def _names(nodes: str) -> tuple[str, ...]:
             ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
         raise SparseBalanceError(
-            f"scontrol show hostnames {nodes}: {error}. training on several nodes needs Slurm's "
-            "tools on each of them."
+            f"scontrol show hostnames {nodes}: {(said or str(error)).strip()}. training on several "
+            "nodes needs Slurm's tools on each of them."
         ) from error
     return tuple(done.stdout.split())
 

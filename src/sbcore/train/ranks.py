@@ -1,7 +1,9 @@
 """The ranks of a training: started by torchrun, joined here."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,6 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
 from sbcore.train.restarts import join_ranks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,22 @@ def start_ranks(*, wanted: int, device: str) -> Ranks:
     host_group = dist.new_group(backend="gloo") if where.type == "cuda" else dist.group.WORLD
     assert host_group is not None, "init_process_group leaves a default group"
     return Ranks(dist.get_rank(), world_size, where, host_group)
+
+
+def by_first_rank(work: Callable[[], T], group: dist.ProcessGroup) -> T:
+    """Returns on all ranks what the work gives on rank 0, which alone does it.
+
+    Raises:
+        SparseBalanceError: The work raised it; all ranks do.
+    """
+    outcome: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = work()
+        except SparseBalanceError as error:
+            outcome[1] = str(error)
+    dist.broadcast_object_list(outcome, src=0, group=group)
+    if outcome[1] is not None:
+        raise SparseBalanceError(outcome[1])
+    result: T = outcome[0]
+    return result

@@ -6,6 +6,8 @@ library's attention, are made for powers of two of lengths. Nothing of it stays:
 thrown away, random states put back, step counts left at zero.
 """
 
+from collections.abc import Container
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +28,10 @@ from sbcore.train.step import Work, run_micro_batches
 from sbcore.types import Barrier, IntArray
 
 
-def rehearse(trainer: Trainer) -> None:
+def rehearse(trainer: Trainer, *, known_sizes: Container[int]) -> None:
     """Runs them forward and backward, with the optimizer's moments in place; all ranks take part.
+
+    ``known_sizes`` have been rehearsed before, so kernels for them are there.
 
     Raises:
         ModelTooLarge: The optimizer's moments did not fit on this rank.
@@ -38,33 +42,35 @@ def rehearse(trainer: Trainer) -> None:
     random = random_state(trainer.ranks.device, rank=trainer.ranks.rank)
     step, _, m = largest_micro_batch(trainer.inputs.plan, lambda tokens: _needs(trainer, tokens))
     _rehearse_largest(trainer, step, m)
-    for step, place in one_of_each_size(trainer.inputs.plan):
-        plan = trainer.inputs.plan.step(step)
-        packs = packs_of(plan.lengths, place, max_tokens=trainer.inputs.plan.max_tokens)
-        _run(trainer, [_pack(trainer, plan, micro) for micro in packs], plan)
+    for size, (step, place) in one_of_each_size(trainer.inputs.plan).items():
+        if size not in known_sizes:
+            _rehearse_size(trainer, step, place)
     trainer.optimizer.zero_grad(set_to_none=True)
     set_random_state(random, trainer.ranks.device)
 
 
-def one_of_each_size(plan: PlanFile) -> list[tuple[int, int]]:
-    """Returns (step, place in its global batch) of the shortest of each power of two of tokens."""
+def one_of_each_size(plan: PlanFile) -> dict[int, tuple[int, int]]:
+    """Returns (step, place in its global batch) of the shortest sequence of each `size_of`."""
     found: dict[int, tuple[int, int, int]] = {}
     for step in range(plan.num_steps):
         lengths = plan.step(step).lengths
         for size, length, place in zip(size_of(lengths), lengths, range(len(lengths)), strict=True):
             here = int(length), step, place
             found[int(size)] = min(here, found.get(int(size), here))
-    return [found[size][1:] for size in sorted(found)]
+    return {size: found[size][1:] for size in sorted(found)}
 
 
-def packs_of(lengths: IntArray, place: int, *, max_tokens: int) -> list[tuple[int, ...]]:
+def packs_of(
+    lengths: IntArray, place: int, *, max_tokens: int, max_sequences: int
+) -> list[tuple[int, ...]]:
     """Returns the sequence alone, and with the shortest other of its global batch if that fits.
 
     Alone, what the budget covers is the library's dense attention; in company it is ours.
+    ``max_sequences`` of a micro-batch, 0 = any number.
     """
     others = np.delete(np.arange(len(lengths)), place)
     packs: list[tuple[int, ...]] = [(place,)]
-    if len(others):
+    if len(others) and max_sequences != 1:
         shortest = int(others[lengths[others].argmin()])
         if lengths[place] + lengths[shortest] <= max_tokens:
             packs.append((place, shortest))
@@ -79,11 +85,26 @@ def size_of(lengths: IntArray) -> IntArray:
 def _rehearse_largest(trainer: Trainer, step: int, m: int) -> None:
     plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
     batch = _pack(trainer, plan, plan.batch.micro_batches[ranks.rank][m])
-    facts = MicroBatchFacts(step, ranks.rank, m, batch.lengths)
-    with explaining_out_of_memory(
-        facts, estimate_gib=_estimate_gib(trainer, facts), stage=trainer.stage
-    ):
+    with _explaining(trainer, MicroBatchFacts(step, ranks.rank, m, batch.lengths)):
         _run(trainer, [batch] * _repeats(trainer, plan), plan)
+
+
+def _rehearse_size(trainer: Trainer, step: int, place: int) -> None:
+    plan = trainer.inputs.plan.step(step)
+    packs = packs_of(
+        plan.lengths,
+        place,
+        max_tokens=trainer.inputs.plan.max_tokens,
+        max_sequences=trainer.stage.max_sequences,
+    )
+    batches = [_pack(trainer, plan, micro) for micro in packs]
+    with _explaining(trainer, MicroBatchFacts(step, trainer.ranks.rank, None, batches[-1].lengths)):
+        _run(trainer, batches, plan)
+
+
+def _explaining(trainer: Trainer, facts: MicroBatchFacts) -> AbstractContextManager[None]:
+    estimate = _estimate_gib(trainer, facts)
+    return explaining_out_of_memory(facts, estimate_gib=estimate, stage=trainer.stage)
 
 
 def _pack(trainer: Trainer, plan: StepPlan, micro: tuple[int, ...]) -> PackedBatch:

@@ -35,7 +35,7 @@ class TrainingRun:
         """Runs all steps that are left; returns the rows of metrics of all steps (rank 0)."""
         first = self._start(resume=resume)
         if self.files.rank == 0:
-            self.metrics = MetricsFile(self.files.folder / "metrics.jsonl", first_step=first)
+            self.metrics = MetricsFile(self.files.metrics, first_step=first)
         # Hundreds of thousands of objects of imported libraries never die; looking through them
         # all stopped rank 0 for 0.4 s in the middle of a step.
         gc.collect()
@@ -48,7 +48,7 @@ class TrainingRun:
             self.checkpoints.poll()
             if step + 1 == num_steps or (every and (step + 1) % every == 0):
                 self._save(step + 1)
-        self.checkpoints.wait()
+        self.checkpoints.close()
         if self.metrics is None:
             return []
         self.files.snapshot()(self.files.folder)
@@ -105,7 +105,7 @@ class TrainingRun:
         stood_still_ms = self.checkpoints.save_later(
             cursor,
             self.trainer.tuner.state() | self.trainer.layout.state() | self.faults.state(),
-            write_files=self.files.snapshot(),
+            write_files=self.files.for_checkpoint(),
         )
         self.trainer.clock.between("checkpoint", stood_still_ms)
 

@@ -21,7 +21,7 @@ def losses_of(stage, ranks, arguments, *, rehearsed):
     inputs = read_inputs(stage, arguments, device=ranks.device)
     trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
     if rehearsed:
-        rehearsal.rehearse(trainer)
+        rehearsal.rehearse(trainer, known_sizes=())
     trainer.run_step(0)
     rows = [trainer.run_step(1).row, trainer.drain().row]
     return [row["loss"] for row in rows]
@@ -37,25 +37,33 @@ def lengths_rehearsed(stage, ranks, arguments):
         return run(model, work, **more)
 
     rehearsal.run_micro_batches = noted
-    rehearsal.rehearse(trainer)
+    rehearsal.rehearse(trainer, known_sizes=())
     rehearsal.run_micro_batches = run
     steps = [inputs.plan.step(number) for number in range(inputs.plan.num_steps)]
     planned = [int(length) for step in steps for length in step.lengths]
     return {"ran": [[int(length) for length in lengths] for lengths in ran], "planned": planned}
 
 
-def line_of_too_little_memory(stage, ranks, arguments):
+def line_of_too_little_memory(stage, ranks, arguments, *, num_good):
+    """Returns the line where memory runs out after so many runs that fit."""
     inputs = read_inputs(stage, arguments, device=ranks.device)
     trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
 
+    run, ran = rehearsal.run_micro_batches, []
+
     def run_out(*words, **more):
+        ran.append(words)
+        if len(ran) <= num_good:
+            return run(*words, **more)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 1 is full.")
 
     rehearsal.run_micro_batches = run_out
     try:
-        rehearsal.rehearse(trainer)
+        rehearsal.rehearse(trainer, known_sizes=())
     except MicroBatchTooLarge as error:
         return str(error)
+    finally:
+        rehearsal.run_micro_batches = run
     raise AssertionError("nothing was raised")
 
 
@@ -68,7 +76,8 @@ def main() -> None:
         "plain": losses_of(stage, ranks, arguments, rehearsed=False),
         "rehearsed": losses_of(stage, ranks, arguments, rehearsed=True),
         "lengths": lengths_rehearsed(stage, ranks, arguments),
-        "line": line_of_too_little_memory(stage, ranks, arguments),
+        "line": line_of_too_little_memory(stage, ranks, arguments, num_good=0),
+        "later_line": line_of_too_little_memory(stage, ranks, arguments, num_good=1),
     }
     (out / f"rank{ranks.rank}.json").write_text(json.dumps(facts))
     dist.destroy_process_group()

@@ -141,6 +141,7 @@ def run(facts, out, ranks):
                 stream.write(json.dumps(row | {"ranks": ranks.world_size}) + "\n")
         if step % facts["save_every"] == 0 or step == facts["num_steps"]:
             if step == facts["break_write"] and ranks.rank == 1:
+                checkpoints.wait_for_writer()  # the one before must not meet the full disk
                 torch.save = partial(fail, torch.save)
             finished = facts.get("finish", False) and step == facts["num_steps"]
             cursor = Cursor(step, num_ranks=ranks.world_size, finished=finished)
@@ -149,7 +150,7 @@ def run(facts, out, ranks):
                 cursor, arrays, write_files=partial(write_steps, text=f"{step} steps")
             )
             assert spent >= 0
-    checkpoints.wait()
+    checkpoints.close()
 
 
 def fail(save, *words, **more):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from fake_trainer import make_row
@@ -148,11 +149,45 @@ def test_what_is_predicted_holds_every_machine_and_variant(script, repository):
     import ablation_predicted
 
     for name, machines in ablation_predicted.FILES.items():
-        with (repository / "docs/results" / name).open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        by_latency = {row["latency"] for row in rows}
-        assert len(rows) == len(by_latency) * len(machines) * len(ablation_predicted.VARIANTS)
+        rows = rows_of_csv(repository / "docs/results" / name)
+        tables = {Path(table).stem for table in ablation_predicted.known_tables()}
+        assert tables == {"h100-qwen2.5-0.5b", "h100-qwen2.5-3b"}
+        keys = ("barrier", "num_ranks", "num_stages", "global_batch", "variant")
+        found = [(row["latency"].split(",")[0], *(row[key] for key in keys)) for row in rows]
+        wanted = {
+            (table, m.barrier, str(m.num_ranks), str(m.num_stages), str(m.global_batch), variant)
+            for table in tables
+            for m in machines
+            for variant in ablation_predicted.VARIANTS
+        }
+        assert len(found) == len(wanted)
+        assert set(found) == wanted
         said = [key for key in list(rows[0])[7:-1] if key != "measured_speedup"]
         assert all("simulated_" in key for key in said)
         baselines = [row for row in rows if row["variant"] == "baseline"]
         assert {row["simulated_speedup"] for row in baselines} == {"1.0"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "machine"), [("0.5b", (8, "micro", 16)), ("3b", (4, "step", 32))]
+)
+def test_what_is_predicted_is_what_the_simulator_says_today(script, repository, shape, machine):
+    import ablation_predicted
+
+    said = rows_of_csv(repository / "docs/results/ablation-dp8-predicted.csv")
+    (source,) = (path for path in ablation_predicted.known_tables() if shape in path)
+    chosen = [
+        m
+        for m in ablation_predicted.ONE_HOST
+        if (m.num_ranks, m.barrier, m.global_batch) == machine
+    ]
+    rows = list(ablation_predicted.rows_of(source, chosen))
+    assert len(rows) == 9
+    for row in rows:
+        today = {key: str(value) for key, value in row.items()}
+        assert today in said, f"run docs/results/ablation_predicted.py: {today}"
+
+
+def rows_of_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

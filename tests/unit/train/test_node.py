@@ -1,6 +1,7 @@
 """What a node of a Slurm job step starts, and what it refuses to start."""
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,9 @@ TOLD = {
 
 def test_all_nodes_meet_at_the_first_which_alone_hosts_the_store() -> None:
     second = torchrun_words(TOPOLOGY, STEP)
-    assert " ".join(second) == (
-        "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id 61234.0"
+    assert second[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert " ".join(second[3:]) == (
+        "--nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id 61234.0"
         " --rdzv-endpoint gpu-a:21234 --rdzv-conf is_host=0,read_timeout=300 --local-addr gpu-b"
     )
     first = torchrun_words(TOPOLOGY, replace(STEP, node=0))
@@ -62,4 +64,15 @@ def test_without_slurms_tools_the_call_is_named(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SparseBalanceError, match=r"^scontrol show hostnames gpu-a,gpu-b: "):
+        read_step(TOLD)
+
+
+def test_what_slurms_tool_says_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "scontrol"
+    tool.write_text("#!/bin/sh\necho 'Invalid hostlist' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    with pytest.raises(SparseBalanceError, match=r"gpu-a,gpu-b: Invalid hostlist\. training on"):
         read_step(TOLD)

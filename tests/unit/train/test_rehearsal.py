@@ -34,7 +34,7 @@ def test_sizes_are_powers_of_two_rounded_up():
 
 @given(steps=GLOBAL_BATCHES)
 def test_every_size_of_the_plan_is_met_once(steps):
-    chosen = [steps[step][place] for step, place in one_of_each_size(plan_of(steps))]
+    chosen = [steps[step][place] for step, place in one_of_each_size(plan_of(steps)).values()]
     met = {(length - 1).bit_length() for lengths in steps for length in lengths}
     assert [(length - 1).bit_length() for length in chosen] == sorted(met)
     longest_first = sorted((length for lengths in steps for length in lengths), reverse=True)
@@ -44,7 +44,12 @@ def test_every_size_of_the_plan_is_met_once(steps):
 
 def test_company_is_the_shortest_other_and_must_fit():
     lengths = np.array([900, 80, 100, 70])
-    assert packs_of(lengths, 0, max_tokens=1000) == [(0,), (0, 3)]
-    assert packs_of(lengths, 0, max_tokens=960) == [(0,)]
-    assert packs_of(lengths, 3, max_tokens=1000) == [(3,), (3, 1)]
-    assert packs_of(lengths[:1], 0, max_tokens=1000) == [(0,)]
+    any_number = {"max_tokens": 1000, "max_sequences": 0}
+    assert packs_of(lengths, 0, **any_number) == [(0,), (0, 3)]
+    assert packs_of(lengths, 0, max_tokens=960, max_sequences=0) == [(0,)]
+    assert packs_of(lengths, 3, **any_number) == [(3,), (3, 1)]
+    assert packs_of(lengths[:1], 0, **any_number) == [(0,)]
+
+
+def test_who_takes_one_sequence_at_a_time_needs_no_memory_for_two():
+    assert packs_of(np.array([900, 80]), 0, max_tokens=1000, max_sequences=1) == [(0,)]

@@ -1,0 +1,92 @@
+"""How a training says that it ends early: why, and from which checkpoint it can go on."""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch.distributed as dist
+
+from sbcore.errors import SparseBalanceError
+from sbcore.train.complaint import AlreadySaid, complain
+from sbcore.train.lock import take_over
+from sbcore.train.run import TrainingRun
+from sbcore.train.sigterm import answering_sigterm
+
+
+@contextmanager
+def last_words(run: TrainingRun) -> Iterator[None]:
+    """Turns SIGTERM, a lost rank and a file that cannot be written into one line.
+
+    Raises:
+        AlreadySaid: After the line; it is written at once, since torchrun ends a rank within a
+            tenth of a second of another's end.
+    """
+    ending = _Ending(run)
+    with answering_sigterm(ending.by_sigterm):
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            reason = in_words(error, run.files.folder)
+            if reason is None:
+                raise
+            raise ending.by_error(reason) from None
+
+
+class _Ending:
+    """Says once what is said, whichever thread comes first."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run, self._first = run, threading.Lock()
+
+    def by_sigterm(self) -> None:
+        """Names the checkpoint at once, and again if one was still being written."""
+        run = self._run
+        speaks = self._first.acquire(blocking=False) and self._is_speaker()
+        if speaks:
+            self._write("ended by SIGTERM")
+        if run.checkpoints.wait_for_writer() and speaks:
+            self._write("what was being written is over")
+        run.tracker.end("KILLED", error="SIGTERM")
+
+    def by_error(self, reason: str) -> AlreadySaid:
+        """Returns the error to raise once its line is written."""
+        line = self._line(reason)
+        if self._first.acquire(blocking=False):
+            if self._is_speaker():
+                self._write(reason)
+            else:
+                complain(SparseBalanceError(line))
+        return AlreadySaid(line)
+
+    def _is_speaker(self) -> bool:
+        """Whether this is rank 0, or rank 0 is gone and this rank the first to notice."""
+        return self._run.files.rank == 0 or take_over(self._run.files.folder)
+
+    def _write(self, reason: str) -> None:
+        sys.stderr.write(f"{self._line(reason)}\n")
+        sys.stderr.flush()
+
+    def _line(self, reason: str) -> str:
+        trainer, checkpoints = self._run.trainer, self._run.checkpoints
+        good = checkpoints.last_good(trainer.inputs.plan.num_steps)
+        advice = "" if good == "none" else " the same command with --resume goes on from there."
+        return f"train {trainer.stage.variant}: {reason}; last good checkpoint: {good}.{advice}"
+
+
+def in_words(error: OSError | RuntimeError, folder: Path) -> str | None:
+    """Returns what happened in words; None for what is no matter of files or of other ranks.
+
+    ``folder`` is named where the system did not say which file.
+    """
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, OSError):
+        what = os.strerror(error.errno) if error.errno else first
+        return f"{error.filename or folder}: {what}"
+    if isinstance(error, dist.DistError) or "gloo/transport" in first:
+        what = re.sub(r"^\[\S+\] ", "", first).partition(". ")[0]
+        return f"another rank is gone, torchrun says which: {what}"
+    return None

@@ -1,0 +1,90 @@
+"""What is said when training ends early; signals and ranks stand in test_endings.py."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+
+from sbcore.train.complaint import AlreadySaid
+from sbcore.train.last_words import _Ending, in_words, last_words
+from sbcore.train.lock import lock
+
+GLOO = RuntimeError(
+    "[/src/gloo/gloo/transport/tcp/pair.cc:537] Read error [::1]:9: Connection reset by peer. This "
+    "is typically caused by\na remote worker"
+)
+LOST = "another rank is gone, torchrun says which: Read error [::1]:9: Connection reset by peer"
+
+
+def run_in(folder, *, rank=0, writing=False):
+    """Returns a run whose checkpoint of step 4 is the last, and of step 6 maybe in work."""
+    good, ended = ["step-4"], []
+
+    def wait():
+        if writing:
+            good.append("step-6")
+        return writing
+
+    return SimpleNamespace(
+        files=SimpleNamespace(rank=rank, folder=folder),
+        checkpoints=SimpleNamespace(last_good=lambda _: good[-1], wait_for_writer=wait),
+        tracker=SimpleNamespace(end=lambda status, error: ended.append(status)),
+        trainer=SimpleNamespace(
+            stage=SimpleNamespace(variant="sab"),
+            inputs=SimpleNamespace(plan=SimpleNamespace(num_steps=8)),
+        ),
+        ended=ended,
+    )
+
+
+def line(reason, step):
+    return (
+        f"train sab: {reason}; last good checkpoint: step-{step}. "
+        "the same command with --resume goes on from there.\n"
+    )
+
+
+def test_a_lost_rank_is_one_line_at_once(tmp_path, capsys):
+    with pytest.raises(AlreadySaid), last_words(run_in(tmp_path)):
+        raise GLOO
+    assert capsys.readouterr().err == line(LOST, 4)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, capsys):
+    with pytest.raises(RuntimeError, match="shapes"), last_words(run_in(tmp_path)):
+        raise RuntimeError("shapes do not match")
+    assert not capsys.readouterr().err
+
+
+def test_sigterm_names_what_was_written_meanwhile_too(tmp_path, capsys):
+    run = run_in(tmp_path, writing=True)
+    _Ending(run).by_sigterm()
+    said = line("ended by SIGTERM", 4) + line("what was being written is over", 6)
+    assert capsys.readouterr().err == said
+    assert run.ended == ["KILLED"]
+
+
+def test_after_an_error_sigterm_says_nothing_more(tmp_path, capsys):
+    ending = _Ending(run_in(tmp_path, writing=True))
+    ending.by_error("why")
+    ending.by_sigterm()
+    assert capsys.readouterr().err == line("why", 4)
+
+
+def test_another_rank_speaks_where_the_first_was_killed(tmp_path, capsys):
+    held = lock(tmp_path)
+    _Ending(run_in(tmp_path, rank=3)).by_sigterm()
+    assert not capsys.readouterr().err
+    held.close()
+    for rank in (3, 5):
+        _Ending(run_in(tmp_path, rank=rank)).by_sigterm()
+    assert capsys.readouterr().err == line("ended by SIGTERM", 4)
+
+
+def test_errors_in_words():
+    out = Path("out")
+    assert in_words(OSError(28, "no space"), out) == "out: No space left on device"
+    assert in_words(PermissionError(13, "denied", "file"), out) == "file: Permission denied"
+    assert in_words(dist.DistBackendError("NCCL error\nmore"), out).endswith("which: NCCL error")
+    assert in_words(RuntimeError(""), out) is None

@@ -65,11 +65,17 @@ class InLayers:
         return self.source.top_k_range
 
     def top_k(
-        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
+        self,
+        layer: int,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        call: AttentionCall,
+        *,
+        means: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         """Returns the layer's budgets."""
         started = time.thread_time()
-        budgets = self.source.top_k(layer, q, k, call)
+        budgets = self.source.top_k(layer, q, k, call, means=means)
         self.ms += 1e3 * (time.thread_time() - started)
         return budgets
 

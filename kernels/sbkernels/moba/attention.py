@@ -26,6 +26,7 @@ def select_blocks(
     max_seqlen: int,
     min_top_k: int | None = None,
     max_top_k: int | None = None,
+    means: torch.Tensor | None = None,
     backend: str = "auto",
 ) -> BlockSelection:
     """Returns the key blocks of each query token and head: the own one and the best past ones.
@@ -45,6 +46,8 @@ def select_blocks(
             attention is the library's dense one. None promises nothing; an int `top_k` is known.
         max_top_k: A promise that none is above: buffers shrink with it. Values outside the
             promise are clamped on the device, and refused where they can be seen.
+        means: The mean key of each block of the pack, [B, G, D], where the caller has them
+            (`sbkernels.moba.key_blocks`): backend torch uses them, others compute their own.
         backend: "auto", "triton", "torch" or "reference".
 
     Raises:
@@ -61,6 +64,7 @@ def select_blocks(
         block_size=block_size,
         max_seqlen=max_seqlen,
         top_k_range=known,
+        means=means,
     )
 
 

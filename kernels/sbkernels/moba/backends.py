@@ -32,8 +32,12 @@ class Backend(Protocol):
         block_size: int,
         max_seqlen: int,
         top_k_range: TopKRange,
+        means: torch.Tensor | None = None,
     ) -> BlockSelection:
-        """Returns the blocks chosen for each row and query head."""
+        """Returns the blocks chosen for each row and query head.
+
+        means, of the keys of each block, may be used where they are at hand.
+        """
 
     def cover(
         self,

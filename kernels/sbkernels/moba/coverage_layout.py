@@ -1,101 +1,110 @@
 """Where a pack's sampled rows and blocks are, for its coverage: the same in all layers.
 
-Shapes: n sequences of a group, R their sampled rows, B their blocks, C tokens in a block, W blocks
-of the longest of them, K rungs of the ladder.
+Shapes: n sequences of a group, H query heads, G key heads, J query heads per key head, R rows (each
+sampled token, J times), B blocks, K rungs of the ladder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-SHORT_BLOCKS = 128
-"""Sequences of at most this many blocks share a group."""
+from sbkernels.moba.selection import num_blocks_of
 
-Ints = NDArray[np.int64]
+MOST_BLOCKS = 256
+"""Of sequences that share a group: each of its rows goes against all of its blocks."""
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """How blocks of several sequences are gathered, and each row's own sequence found again."""
+class Sampling:
+    """Which rows of a call's heads are measured, and at which budgets."""
 
-    tokens: torch.Tensor  # [B * C], block by block; a short block's last token fills it up
-    counted: torch.Tensor  # float32 [B, 1, C], 0 where it is filled up
-    sizes: torch.Tensor  # float32 [B, 1]
-    place: Ints  # [R * W] in a table [R, B]; a short sequence's row ends with other blocks
+    block_size: int
+    row_stride: int
+    ladder: tuple[int, ...]
+    num_heads: int
+    num_kv_heads: int
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per key head, J."""
+        return self.num_heads // self.num_kv_heads
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Sequences that go through together; ``pieces`` is None for one alone, which needs none."""
+    """Neighbours of a pack that go through together; all float32 but the tokens."""
 
-    members: Ints  # [n]
-    tokens: slice  # of the first sequence
-    row_token: torch.Tensor  # [R]
-    pieces: Pieces | None
-    future: NDArray[np.bool_]  # [R, W], no block of the row's, or one that is not there yet
-    own: tuple[Ints, Ints]  # [R] each: row and its own block
-    first_row: Ints  # [n]
-    num_rows: Ints  # [n, 1]
-    rank: Ints  # [K], ladder within the widest sequence
-    whole: NDArray[np.bool_]  # [n, K], where the budget holds all blocks
+    sequences: slice
+    blocks: slice
+    tokens: torch.Tensor  # int64 [R / J]
+    hidden: torch.Tensor  # [R, B], -inf for a later block and for another sequence's, else 0
+    past: torch.Tensor  # [R, B], 1 for a block before the row's own, else 0
+    shares: torch.Tensor  # [n, G * R], of each row in the mean of its sequence, else 0
+    left: torch.Tensor  # [B, K], 1 for what a budget leaves out of all blocks by rising mass
 
 
-def row_groups(
-    lengths: Sequence[int], *, block_size: int, ladder: tuple[int, ...], row_stride: int
-) -> list[RowGroup]:
-    """Returns the sequences of more than one block: the short ones, then each long one."""
-    tokens = np.array(lengths, dtype=np.int64)
-    starts, num_blocks = np.cumsum(tokens) - tokens, -(-tokens // block_size)
-    short = np.flatnonzero((num_blocks > 1) & (num_blocks <= SHORT_BLOCKS))
-    long = np.flatnonzero(num_blocks > SHORT_BLOCKS)
-    return [
-        _group(members, starts[members], tokens[members], block_size, row_stride, np.array(ladder))
-        for members in [short, *long[:, None]]
-        if len(members)
-    ]
+def row_groups(lengths: Sequence[int], sampling: Sampling) -> list[RowGroup]:
+    """Returns all sequences with tokens, as many neighbours together as their blocks allow."""
+    blocks = [num_blocks_of(length, sampling.block_size) for length in lengths]
+    return [_group(members, lengths, blocks, sampling) for members in _neighbours(blocks)]
+
+
+def _neighbours(num_blocks: Sequence[int]) -> Iterator[slice]:
+    """Yields sequences that go through together; one without tokens is in none."""
+    first = together = 0
+    for n, more in enumerate([*num_blocks, 0]):
+        if first < n and (not more or together + more > MOST_BLOCKS):
+            yield slice(first, n)
+            first, together = n, 0
+        first, together = (first, together + more) if more else (n + 1, 0)
 
 
 def _group(
-    members: Ints, starts: Ints, lengths: Ints, block_size: int, row_stride: int, ladder: Ints
+    members: slice, lengths: Sequence[int], num_blocks: Sequence[int], sampling: Sampling
 ) -> RowGroup:
-    num_rows, num_blocks = -(-lengths // row_stride), -(-lengths // block_size)
-    row_of, row = _numbered(num_rows)
-    own, blocks = row * row_stride // block_size, np.arange(num_blocks.max())
+    blocks, begin = num_blocks[members], sum(lengths[: members.start])
+    first_block = sum(num_blocks[: members.start])
+    tokens = [np.arange(0, length, sampling.row_stride) for length in lengths[members]]
+    rows = [len(each) * sampling.group_size for each in tokens]
+    hidden = np.full((sum(rows), sum(blocks)), -np.inf, dtype=np.float32)
+    past, shares = np.zeros_like(hidden), np.zeros((len(rows), len(hidden)), dtype=np.float32)
+    pattern_hidden, pattern_past = _pattern(1 << max(blocks).bit_length(), sampling)
+    row = block = 0
+    for n, (height, width) in enumerate(zip(rows, blocks, strict=True)):
+        at = slice(row, row + height), slice(block, block + width)
+        hidden[at], past[at] = pattern_hidden[:height, :width], pattern_past[:height, :width]
+        shares[n, at[0]] = 1.0 / (height * sampling.num_kv_heads)
+        tokens[n] += begin
+        row, block, begin = row + height, block + width, begin + lengths[members.start + n]
     return RowGroup(
-        members=members,
-        tokens=slice(int(starts[0]), int(starts[0] + lengths[0])),
-        row_token=torch.from_numpy(starts[row_of] + row * row_stride),
-        pieces=_pieces(starts, lengths, num_blocks, row_of, block_size)
-        if len(members) > 1
-        else None,
-        future=blocks > own[:, None],
-        own=(np.arange(len(row)), own),
-        first_row=np.cumsum(num_rows) - num_rows,
-        num_rows=num_rows[:, None],
-        rank=np.minimum(ladder, len(blocks)) - 1,
-        whole=ladder >= num_blocks[:, None],
+        members,
+        slice(first_block, first_block + block),
+        torch.from_numpy(np.concatenate(tokens)),
+        torch.from_numpy(hidden),
+        torch.from_numpy(past),
+        torch.from_numpy(np.tile(shares, sampling.num_kv_heads)),
+        _left(1 << block.bit_length(), sampling.ladder)[-block:],
     )
 
 
-def _pieces(starts: Ints, lengths: Ints, num_blocks: Ints, row_of: Ints, block_size: int) -> Pieces:
-    block_of, block = _numbered(num_blocks)
-    begin, within = block * block_size, np.arange(block_size)
-    sizes = np.minimum(lengths[block_of] - begin, block_size)[:, None]
-    tokens = (starts[block_of] + begin)[:, None] + np.minimum(within, sizes - 1)
-    first_block = (np.cumsum(num_blocks) - num_blocks)[row_of][:, None]
-    column = np.minimum(first_block + np.arange(num_blocks.max()), len(block) - 1)
-    return Pieces(
-        tokens=torch.from_numpy(tokens.ravel()),
-        counted=torch.from_numpy((within < sizes).astype(np.float32))[:, None],
-        sizes=torch.from_numpy(sizes.astype(np.float32)),
-        place=(np.arange(len(row_of))[:, None] * len(block) + column).ravel(),
-    )
+@lru_cache(maxsize=8)
+def _pattern(num_blocks: int, sampling: Sampling) -> tuple[Floats, Floats]:
+    """Returns `hidden` and `past` of one sequence of so many blocks; shorter ones begin alike."""
+    tokens = np.arange(0, num_blocks * sampling.block_size, sampling.row_stride)
+    own = np.repeat(tokens // sampling.block_size, sampling.group_size)[:, None]
+    number = np.arange(num_blocks)
+    hidden = np.where(number > own, np.float32(-np.inf), np.float32(0.0))
+    return hidden, (number < own).astype(np.float32)
 
 
-def _numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Returns for every piece the sequence that it is of, and its number there."""
-    sequence = np.repeat(np.arange(len(counts)), counts)
-    return sequence, np.arange(len(sequence)) - (np.cumsum(counts) - counts)[sequence]
+@lru_cache(maxsize=8)
+def _left(num_blocks: int, ladder: tuple[int, ...]) -> torch.Tensor:
+    """Returns `left` of so many blocks; fewer end alike."""
+    from_last = np.arange(num_blocks)[::-1, None]
+    return torch.from_numpy((from_last >= np.array(ladder) - 1).astype(np.float32))

@@ -13,14 +13,14 @@ ROWS_PER_BAND = 512
 
 
 def rank_blocks(
-    q: torch.Tensor, k: torch.Tensor, *, block_size: int, num_ranks: int
+    q: torch.Tensor, means: torch.Tensor, *, block_size: int, num_ranks: int
 ) -> torch.Tensor:
     """Returns the first blocks of each row in rank order, int32 [H, L, W], -1 behind the last.
 
+    q is [L, H, D], means [B, G, D] of the keys of each block.
     Rank order: own block, then past blocks by score descending, then by lower index.
     """
     num_tokens, num_heads, _ = q.shape
-    means = block_means(k, block_size=block_size)
     blocks = torch.full((num_heads, num_tokens, num_ranks), -1, dtype=torch.int32)
     for rows in torch.arange(num_tokens).split(ROWS_PER_BAND):
         own = rows // block_size
@@ -32,17 +32,6 @@ def rank_blocks(
             best = best.masked_fill_(best >= own[:, None], -1)
             blocks[:, rows, 1 : 1 + num_past] = best.int()
     return blocks
-
-
-def block_means(k: torch.Tensor, *, block_size: int) -> torch.Tensor:
-    """Returns the mean key of each block, [B, G, D]: float32 sums, rounded once to k's dtype."""
-    wide = k if k.dtype == torch.float64 else k.float()
-    num_whole = k.shape[0] // block_size
-    whole, rest = wide.split([num_whole * block_size, k.shape[0] - num_whole * block_size])
-    means = whole.view(num_whole, block_size, *k.shape[1:]).mean(dim=1)
-    if rest.shape[0]:
-        means = torch.cat([means, rest.mean(dim=0, keepdim=True)])
-    return means.to(k.dtype)
 
 
 def score_blocks(q: torch.Tensor, means: torch.Tensor, last: torch.Tensor) -> torch.Tensor:

@@ -112,8 +112,10 @@ def select(
     block_size: int,
     max_seqlen: int,
     top_k_range: TopKRange,
+    means: torch.Tensor | None = None,
 ) -> RankedSelection:
     """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
+    del means  # what is compared with computes its own
     group = q.shape[1] // k.shape[1]
     width = min(int(top_k.max()), max(1, num_blocks_of(max_seqlen, block_size)))
     blocks = torch.full((q.shape[1], q.shape[0], width), -1, dtype=torch.int32, device=q.device)

@@ -14,6 +14,7 @@ import torch
 from sbkernels.moba.budget import TopKRange
 from sbkernels.moba.coverage import PackCurves
 from sbkernels.moba.dense import allowed_keys, attend_dense, attend_dense_masked
+from sbkernels.moba.key_blocks import KeyBlocks
 from sbkernels.moba.ranking import rank_blocks
 from sbkernels.moba.selection import BlockSelection, RankedSelection, num_blocks_of
 from sbkernels.moba.tiles import attend_tiles
@@ -35,6 +36,7 @@ def select(
     block_size: int,
     max_seqlen: int,
     top_k_range: TopKRange,
+    means: torch.Tensor | None = None,
 ) -> RankedSelection:
     """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
     lengths = cu_seqlens.diff().tolist()
@@ -42,7 +44,7 @@ def select(
     width = min(int(top_k.max()), max(1, num_blocks_of(max_seqlen, block_size)))
     blocks = torch.full((q.shape[1], q.shape[0], width), -1, dtype=torch.int32)
     present = [n for n, num_ranks in enumerate(ranks) if num_ranks]
-    ranked = _rank(q, k, lengths, ranks, present, block_size=block_size)
+    ranked = _rank(q, k, lengths, ranks, present, block_size=block_size, means=means)
     rows = blocks.split(lengths, dim=1)
     for n, best in ranked.items():
         rows[n][..., : ranks[n]] = best
@@ -68,10 +70,12 @@ def cover(
 ) -> torch.Tensor:
     """Returns the coverage curve, float32 [N, len(ladder)]."""
     del max_seqlen  # the boundaries say it
-    pack = PackCurves(
-        cu_seqlens.diff().tolist(), block_size=block_size, ladder=ladder, row_stride=row_stride
-    )
-    return torch.from_numpy(pack.measure(q, k)).float()
+    lengths = cu_seqlens.diff().tolist()
+    curves = torch.ones(len(lengths), len(ladder))
+    means = KeyBlocks(lengths, block_size=block_size).means(k)
+    pack = PackCurves(lengths, block_size=block_size, ladder=ladder, row_stride=row_stride)
+    pack.write(q, means, curves=curves)
+    return curves
 
 
 def attend(
@@ -95,7 +99,7 @@ def attend(
     ranks = _num_ranks(lengths, top_k, block_size=block_size)
     sparse = [n for n, length in enumerate(lengths) if ranks[n] < num_blocks_of(length, block_size)]
     if selection is None:
-        ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size)
+        ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size, means=None)
     else:
         ranked = _stored(selection, lengths, ranks, sparse)
     # `split`, not slices: the backward pass of a slice writes a full-size tensor of zeros.
@@ -123,9 +127,13 @@ def _rank(
     wanted: list[int],
     *,
     block_size: int,
+    means: torch.Tensor | None,
 ) -> dict[int, torch.Tensor]:
     """Returns the ranked blocks of the wanted sequences, int32 [H, L, W] each."""
-    queries, keys = q.detach().split(lengths), k.detach().split(lengths)
+    if means is None:
+        means = KeyBlocks(lengths, block_size=block_size).means(k)
+    queries = q.detach().split(lengths)
+    keys = means.split([num_blocks_of(length, block_size) for length in lengths])
     return {
         n: rank_blocks(queries[n], keys[n], block_size=block_size, num_ranks=ranks[n])
         for n in wanted

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from sbkernels import BlockSelection
+from sbkernels.moba.key_blocks import KeyBlocks
 
 
 class BudgetSource(Protocol):
@@ -21,9 +22,19 @@ class BudgetSource(Protocol):
         ...
 
     def top_k(
-        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
+        self,
+        layer: int,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        call: "AttentionCall",
+        *,
+        means: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """Returns top_k, int32 [N] on the device, for q [T, H, D] and k [T, G, D]; None: dense."""
+        """Returns top_k, int32 [N] on the device, for q [T, H, D] and k [T, G, D]; None: dense.
+
+        ``means`` of the keys of each block [B, G, D] are given where the choice of blocks will use
+        them too.
+        """
         ...
 
 
@@ -44,7 +55,13 @@ class FixedBudgets:
         return cls(values, (value, value))
 
     def top_k(
-        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: "AttentionCall"
+        self,
+        layer: int,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        call: "AttentionCall",
+        *,
+        means: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Returns the value."""
         return self.value
@@ -83,6 +100,13 @@ class AttentionCall:
     def all_blocks(self) -> torch.Tensor:
         """Budgets that leave nothing out, int32 [N]."""
         return self.cu_seqlens.new_full((len(self.lengths),), self.max_num_blocks)
+
+    @cached_property
+    def key_blocks(self) -> KeyBlocks | None:
+        """Averages each layer's keys once for all who ask; None where kernels do it themselves."""
+        if self.cu_seqlens.is_cuda or self.backend not in ("auto", "torch"):
+            return None
+        return KeyBlocks(self.lengths, block_size=self.block_size)
 
     @cached_property
     def top_k_range(self) -> tuple[int | None, int | None]:

@@ -96,7 +96,10 @@ def _choose(
     """Returns the layer's blocks, None for dense attention; keeps them for a recomputation."""
     if call.budgets is None:
         return None
-    top_k = call.budgets.top_k(layer, q, k, call)
+    means = None
+    if call.key_blocks is not None and not call.covers_all:
+        means = call.key_blocks.means(k)
+    top_k = call.budgets.top_k(layer, q, k, call, means=means)
     least, most = call.top_k_range
     if top_k is None or call.covers_all:
         if not _suits_one_call(q, call):
@@ -112,6 +115,7 @@ def _choose(
         max_seqlen=call.max_seqlen,
         min_top_k=least,
         max_top_k=most,
+        means=means,
         backend=call.backend,
     )
     if call.keep_choices:

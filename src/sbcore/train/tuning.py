@@ -9,23 +9,24 @@ import numpy as np
 import torch
 
 from sbcore.config.stages import TrainStage
+from sbcore.latency.additive import AdditiveLatency
 from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch
 from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import LearningPolicy, Observation, make_policy, p_of_step
-from sbcore.tune.times import RungTimes
-from sbcore.types import FloatArray, IntArray, LatencyModel
+from sbcore.tune.rung_latency import RungLatency
+from sbcore.types import FloatArray, IntArray
 
 
 class StepTuner:
     """Decides targets from what earlier steps measured; the same on every rank."""
 
     def __init__(
-        self, stage: TrainStage, latency: LatencyModel, *, longest: int, device: torch.device
+        self, stage: TrainStage, latency: AdditiveLatency, *, longest: int, device: torch.device
     ) -> None:
-        self.stage, self.latency = stage, latency
+        self.stage = stage
         self.policy = make_policy(stage.tuner)
         block_size, top_k = stage.attention.block_size, stage.attention.top_k
         ladder = make_ladder(-(-longest // block_size), top_k)
@@ -34,8 +35,7 @@ class StepTuner:
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
         self._beyond = self.coverage.beyond(top_k)
-        fixed = stage.tuner.kind == "fixed"
-        self._times = None if fixed else RungTimes(latency, ladder, longest=longest)
+        self.latency = RungLatency(latency, ladder, longest=longest)
         self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 
@@ -53,7 +53,6 @@ class StepTuner:
                 coverage=self._beyond,
                 top_k=self.stage.attention.top_k,
                 step=step,
-                attention_ms=None if self._times is None else self._times.of(plan.lengths),
             )
         )
 

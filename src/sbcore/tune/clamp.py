@@ -77,14 +77,20 @@ class TargetBudgets:
         return int(self.targets.min()), int(self.targets.max())
 
     def top_k(
-        self, layer: int, q: torch.Tensor, k: torch.Tensor, call: AttentionCall
+        self,
+        layer: int,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        call: AttentionCall,
+        *,
+        means: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         """Returns the layer's top_k, int32 [N], None if dense; the account has it and its curve."""
         started = time.perf_counter()
         if self.measures:
             if self._layers is None:
                 self._layers = make_measure(self._tables(), q, k, call)
-            self._layers.measure(layer, q, k)
+            self._layers.measure(layer, q, k, means=means)
         self.host_ms += 1e3 * (time.perf_counter() - started)
         return None if self.dense else self._used[layer]
 

@@ -5,6 +5,7 @@ number of blocks agrees up to a factor of two, since coverage depends on length 
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,20 +59,21 @@ class CoverageModel:
         Sequences of one bucket count with their tokens, in the order given, so that every rank
         comes to the same bits. Curves that are not finite are left out.
         """
-        usable = np.isfinite(measured).all(axis=(0, 2))
-        if not usable.any():
+        usable = np.flatnonzero(np.isfinite(measured).all(axis=(0, 2)))
+        if not len(usable):
             return self
-        curves, counts = self.curves.copy(), self.counts.copy()
-        which = buckets_of(lengths, self.block_size)
-        for bucket in np.unique(which[usable]):
-            rows = usable & (which == bucket)
-            counts[bucket] += rows.sum()
-            weights = lengths[rows] / lengths[rows].sum()
-            new = np.einsum("n,lnk->lk", weights, measured[:, rows])
-            old = curves[:, bucket]
-            curves[:, bucket] = np.where(
-                np.isnan(old), new, self.ema_decay * old + (1 - self.ema_decay) * new
-            )
+        buckets = self.buckets(lengths[usable])
+        order = np.argsort(buckets, kind="stable")
+        usable, buckets = usable[order], buckets[order]
+        first, tokens = np.flatnonzero(np.diff(buckets, prepend=-1)), lengths[usable]
+        weighted = np.add.reduceat(measured[:, usable] * tokens[:, None], first, axis=1)
+        new = weighted / np.add.reduceat(tokens, first)[:, None]
+        curves, seen = self.curves.copy(), buckets[first]
+        old = curves[:, seen]
+        curves[:, seen] = np.where(
+            np.isnan(old), new, self.ema_decay * old + (1 - self.ema_decay) * new
+        )
+        counts = self.counts + np.bincount(buckets, minlength=NUM_BUCKETS)
         return replace(self, curves=curves, counts=counts)
 
     def beyond(self, top_k: int) -> "CoverageModel":
@@ -93,17 +95,19 @@ class CoverageModel:
         what that did. Sequences whose budgets are top_k, or covered by both, count too: their
         change is 0 without a measurement.
         """
-        still = (used == top_k).all(axis=0)
-        if still.all():
+        moved = (used != top_k).any(axis=0)
+        if not moved.any():
             return 0.0
-        still |= lengths <= self.block_size * np.minimum(used.min(axis=0), top_k)
+        moved &= lengths > self.block_size * np.minimum(used.min(axis=0), top_k)
         known = np.isfinite(curves).all(axis=(0, 2))
-        if not still.all() and not (known & ~still).any():
+        changed = np.flatnonzero(moved & known)
+        if moved.any() and not len(changed):
             return None
-        base = curves[..., np.searchsorted(self.ladder, top_k)]
-        change = (coverage_at(curves, self.ladder, used) - base).mean(axis=0)
-        counted, change = known | still, np.where(still, 0.0, change)
-        return 100.0 * float(np.average(change[counted], weights=lengths[counted]))
+        there = curves[:, changed]
+        change = coverage_at(there, self.ladder, used[:, changed])
+        change -= there[..., np.searchsorted(self.ladder, top_k)]
+        gained = (change.mean(axis=0) * lengths[changed]).sum()
+        return 100.0 * float(gained / lengths[known | ~moved].sum())
 
     def expected_delta(self, lengths: IntArray, targets: IntArray, *, top_k: int) -> float | None:
         """Returns the coverage_delta that targets [num_layers, N] should bring, in points."""
@@ -122,15 +126,24 @@ class CoverageModel:
 
 def coverage_at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatArray:
     """Returns C(top_k), [L, N], of curves [L, N, K]: linear between rungs, as it nearly is."""
-    inside = np.clip(top_k, ladder[0], ladder[-1])
-    upper = np.searchsorted(ladder, inside)
-    lower = np.maximum(upper - 1, 0)
-    share = (inside - ladder[lower]) / np.maximum(ladder[upper] - ladder[lower], 1)
-    low, high = (
-        np.take_along_axis(curves, at[..., None], axis=-1)[..., 0] for at in (lower, upper)
-    )
-    between: FloatArray = low + share * (high - low)
+    lower, upper, share = places(tuple(ladder.tolist()))
+    at = np.clip(top_k, ladder[0], ladder[-1]) - ladder[0]
+    layer, sequence = np.ogrid[: top_k.shape[0], : top_k.shape[1]]
+    low, high = (curves[layer, sequence, rung[at]] for rung in (lower, upper))
+    between: FloatArray = low + share[at] * (high - low)
     return between
+
+
+@lru_cache(maxsize=8)
+def places(ladder: tuple[int, ...]) -> tuple[IntArray, IntArray, FloatArray]:
+    """Returns the neighbouring rungs of every budget from the first rung to the last.
+
+    And the share of the way between them, all [budgets].
+    """
+    rungs, budgets = np.array(ladder), np.arange(ladder[0], ladder[-1] + 1)
+    upper = np.searchsorted(rungs, budgets)
+    lower = np.maximum(upper - 1, 0)
+    return lower, upper, (budgets - rungs[lower]) / np.maximum(rungs[upper] - rungs[lower], 1)
 
 
 def budget_bounds(curves: FloatArray, ladder: IntArray, *, top_k: int, p: float) -> IntArray:

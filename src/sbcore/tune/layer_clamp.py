@@ -58,8 +58,13 @@ class LayerTables:
 class LayerMeasure(Protocol):
     """Measures the layers of one micro-batch, in their order."""
 
-    def measure(self, layer: int, q: torch.Tensor, k: torch.Tensor) -> None:
-        """Writes the layer's curves, and its budgets if there are limits."""
+    def measure(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, *, means: torch.Tensor | None = None
+    ) -> None:
+        """Writes the layer's curves, and its budgets if there are limits.
+
+        ``means`` of the keys of each block [B, G, D] are used where they are of use.
+        """
         ...
 
 
@@ -96,7 +101,9 @@ class DeviceMeasure:
             curves=tables.curves,
         )
 
-    def measure(self, layer: int, q: torch.Tensor, k: torch.Tensor) -> None:
+    def measure(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, *, means: torch.Tensor | None = None
+    ) -> None:
         """Writes the layer's curves, and its budgets if there are limits."""
         self._layers.write(q, k, layer=layer, clamp=self._clamp)
 
@@ -122,16 +129,19 @@ class HostMeasure:
 
     def __init__(self, tables: LayerTables, call: AttentionCall) -> None:
         self._rungs, self._base_rung, self._limits = tables.rungs, tables.base_rung, tables.limits
-        self._curves_of = _curves_of(call, tables.rungs)
+        self._write = _writer(call, tables.rungs)
         num_sequences = len(call.lengths)
         self._curves = tables.curves.unbind()
         self._targets = tables.targets[:, :num_sequences].tolist()
         self._budgets = tables.budgets[:, :num_sequences].unbind()
         self._carry = [0] * num_sequences
 
-    def measure(self, layer: int, q: torch.Tensor, k: torch.Tensor) -> None:
+    def measure(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, *, means: torch.Tensor | None = None
+    ) -> None:
         """Writes the layer's curves, and its budgets if there are limits."""
-        curves = self._curves[layer].copy_(self._curves_of(q, k))
+        curves = self._curves[layer]
+        self._write(q, k, means, curves)
         if self._limits is None:
             return
         used = []
@@ -144,18 +154,21 @@ class HostMeasure:
             wanted = target - self._carry[n]
             used.append(min(max(wanted, low), high))
             self._carry[n] = used[n] - wanted
-        self._budgets[layer].copy_(torch.tensor(used))
+        self._budgets[layer].copy_(torch.tensor(used, dtype=torch.int32))
 
 
-def _curves_of(
-    call: AttentionCall, rungs: tuple[int, ...]
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Returns what measures a layer's curves, [N, K], of q [T, H, D] and k [T, G, D]."""
-    stride = row_stride(call.max_seqlen)
-    if not call.cu_seqlens.is_cuda and call.backend in ("auto", "torch"):
+_Writer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], object]
+
+
+def _writer(call: AttentionCall, rungs: tuple[int, ...]) -> _Writer:
+    """Returns what writes a layer's curves [N, K], given q [T, H, D], k [T, G, D] and its means."""
+    stride, blocks = row_stride(call.max_seqlen), call.key_blocks
+    if blocks is not None:
         pack = PackCurves(call.lengths, block_size=call.block_size, ladder=rungs, row_stride=stride)
-        return lambda q, k: torch.from_numpy(pack.measure(q, k))
-    return partial(
+        return lambda q, k, means, curves: pack.write(
+            q, blocks.means(k) if means is None else means, curves=curves
+        )
+    measure = partial(
         coverage_curve,
         cu_seqlens=call.cu_seqlens,
         block_size=call.block_size,
@@ -164,6 +177,7 @@ def _curves_of(
         row_stride=stride,
         backend=call.backend,
     )
+    return lambda q, k, _, curves: curves.copy_(measure(q, k))
 
 
 def clamp_range(

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from sbcore.config.method import BoundedTuner, TunerConfig
 from sbcore.errors import SparseBalanceError, unknown_name
 from sbcore.tune.coverage import CoverageModel
-from sbcore.types import Barrier, BatchPlan, FloatArray, IntArray, LatencyModel
+from sbcore.types import Barrier, BatchPlan, IntArray, LatencyModel
 
 POLICIES = {
     "fixed": "sbcore.tune.fixed:FixedPolicy",
@@ -28,8 +28,7 @@ class Observation:
     """One step before it runs: the plan's lengths [N], and what is known of time and coverage.
 
     ``step`` is its number, needed by policies that learn; None where steps have none. With
-    ``num_stages`` above 1 a rank is a pipeline. ``attention_ms`` [N, K] holds the latency model's
-    times of a layer at the ladder's rungs where they were looked up already.
+    ``num_stages`` above 1 a rank is a pipeline.
     """
 
     lengths: IntArray
@@ -40,7 +39,6 @@ class Observation:
     top_k: int
     step: int | None = None
     num_stages: int = 1
-    attention_ms: FloatArray | None = None
 
 
 class BudgetPolicy(Protocol):

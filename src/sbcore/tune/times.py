@@ -4,18 +4,15 @@ L layers, N sequences, K rungs of the ladder, R ranks, M micro-batches of each.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 
 import numpy as np
 
 from sbcore.latency.packs import shares_of
+from sbcore.tune.coverage import places
 from sbcore.tune.loads import Loads
 from sbcore.tune.pipelines import loads_of
 from sbcore.tune.policy import Observation
-from sbcore.types import FloatArray, IntArray, LatencyModel
-
-MOST_LENGTHS = 65_536
-"""Lengths that a table of times holds: 19 MB and 0.6 s at 36 rungs."""
+from sbcore.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +46,7 @@ def step_times(observation: Observation) -> StepTimes:
     """
     latency, ladder = observation.latency, observation.coverage.ladder
     loads, shares = loads_of(observation), shares_of(latency)
-    attention_ms = observation.attention_ms
-    if attention_ms is None:
-        attention_ms = latency.attention_ms(observation.lengths[:, None], ladder[None, :])
+    attention_ms = latency.attention_ms(observation.lengths[:, None], ladder[None, :])
     linear_ms = latency.linear_ms(observation.lengths)
     if not shares.even:
         tokens = loads.micro_batch_ms(observation.lengths.astype(np.float64)).astype(np.int64)
@@ -60,41 +55,12 @@ def step_times(observation: Observation) -> StepTimes:
     return StepTimes(attention_ms, linear_ms, loads)
 
 
-class RungTimes:
-    """A layer's attention at every rung, asked once for all lengths and looked up from then on.
-
-    A third of a decision is asking: 0.25 ms, against 20 ms for all lengths up to 4,096 tokens.
-    """
-
-    def __init__(self, latency: LatencyModel, ladder: IntArray, *, longest: int) -> None:
-        self._lengths = np.arange(1, min(longest, MOST_LENGTHS) + 1)[:, None]
-        self._latency, self._ladder = latency, ladder
-
-    @cached_property
-    def _ms(self) -> FloatArray:
-        return self._latency.attention_ms(self._lengths, self._ladder[None, :])
-
-    def of(self, lengths: IntArray) -> FloatArray | None:
-        """Returns the times of these lengths, [N, K]; None where one is longer than the table."""
-        return self._ms[lengths - 1] if int(lengths.max()) <= len(self._lengths) else None
-
-
 def between_rungs(attention_ms: FloatArray, ladder: IntArray) -> FloatArray:
     """Returns the times at every budget from the first rung to the last, [N, budgets].
 
     Linear between rungs, which are close: within 0.1 % of a measured table's own interpolation.
     """
-    lower, upper, share = _places(tuple(ladder.tolist()))
+    lower, upper, share = places(tuple(ladder.tolist()))
     low = attention_ms[:, lower]
     times: FloatArray = low + share * (attention_ms[:, upper] - low)
     return times
-
-
-@lru_cache(maxsize=8)
-def _places(ladder: tuple[int, ...]) -> tuple[IntArray, IntArray, FloatArray]:
-    """Returns each budget's neighbouring rungs, and the share of the way between them."""
-    rungs = np.array(ladder)
-    budgets = np.arange(ladder[0], ladder[-1] + 1)
-    upper = np.searchsorted(rungs, budgets)
-    lower = np.maximum(upper - 1, 0)
-    return lower, upper, (budgets - rungs[lower]) / np.maximum(rungs[upper] - rungs[lower], 1)

@@ -104,7 +104,7 @@ class Drifting:
     def __init__(self):
         self.asked = 0
 
-    def top_k(self, layer, q, k, call):
+    def top_k(self, layer, q, k, call, *, means=None):
         self.asked += 1
         return torch.full((len(call.lengths),), 1 + self.asked, dtype=torch.int32)
 
@@ -149,7 +149,7 @@ class Dense:
 
     top_k_range = None
 
-    def top_k(self, layer, q, k, call):
+    def top_k(self, layer, q, k, call, *, means=None):
         return None
 
 

@@ -4,18 +4,24 @@ import torch
 
 from sbcore.config.schema import Config
 from sbcore.config.stages import train_stage
+from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.train.batches import PackedBatch
 from sbcore.train.tuning import StepTuner
 
-
-class Latency:
-    num_layers = 2
+LATENCY = AnalyticLatencyModel(
+    block_size=32,
+    num_layers=2,
+    floor_ms=0.0,
+    constant_ms=0.0,
+    ms_per_token=1e-3,
+    coefficients=np.array([0.05, 1e-4, 7e-6, 1e-6]),
+)
 
 
 def tuner(**keys):
     values = {"variants": {"v": {"tuner": keys}}, "baseline": "v"}
     stage = train_stage(Config.model_validate(values), "v")
-    return StepTuner(stage, Latency(), longest=1024, device=torch.device("cpu"))
+    return StepTuner(stage, LATENCY, longest=1024, device=torch.device("cpu"))
 
 
 BLOCK_SIZE, TOP_K = 32, 8

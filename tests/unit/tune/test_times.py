@@ -9,7 +9,7 @@ from sbcore.plan.cost import KnownTimesCost
 from sbcore.plan.objective import micro_batch_ms
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.policy import Observation
-from sbcore.tune.times import RungTimes, step_times
+from sbcore.tune.times import step_times
 from sbcore.types import Barrier, BatchPlan
 
 
@@ -36,11 +36,3 @@ def test_policies_see_the_times_that_plans_are_judged_by() -> None:
     rungs = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
     judged = micro_batch_ms(batch, lengths, KnownTimesCost.at(latency, lengths, ladder[rungs]))
     assert seen.at_rungs(rungs) == pytest.approx(judged.ravel())
-
-
-def test_times_looked_up_are_those_asked_for() -> None:
-    latency, ladder = Uneven(), np.array([1, 2, 8, 40])
-    lengths = np.array([1, 77, 1024])
-    found = RungTimes(latency, ladder, longest=1024).of(lengths)
-    assert (found == latency.attention_ms(lengths[:, None], ladder[None])).all()
-    assert RungTimes(latency, ladder, longest=1023).of(lengths) is None

@@ -29,8 +29,10 @@ def select(
     block_size: int,
     max_seqlen: int,
     top_k_range: TopKRange,
+    means: torch.Tensor | None = None,
 ) -> PackedSelection:
     """Returns the chosen blocks as words on the device."""
+    del means  # the operator pools the keys itself
     check_supported(q, block_size=block_size, max_seqlen=max_seqlen)
     words, entries, first_block = select_op(
         widen(q), widen(k), cu_seqlens, top_k, block_size, max_seqlen

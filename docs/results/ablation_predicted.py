@@ -7,7 +7,7 @@
 `sb profile-latency` leaves them (or `analytic`, the uncalibrated model), else all tables of
 config/latency; three each on one core. Where the same machine was measured
 (`ablation-NxH100`, the same barrier and global batch), its speedup stands beside, in the rows of
-the 0.5B shape that it was measured with.
+the shape that it was measured with.
 """
 
 import csv

@@ -33,6 +33,7 @@ from sbcore.train.complaint import complain
 from sbcore.train.last_words import in_words
 from sbcore.train.lock import alone_in
 from sbcore.train.ranks import Ranks, start_ranks
+from sbcore.train.signals import answering_signals
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def _compare(arguments: Arguments) -> None:
     deadline = Deadline(arguments.seconds, group=ranks.host_group)
     latency = read_latency(arguments.latency, config, device=device_name(ranks.device))
     workshop = Workshop(config, ranks, latency, arguments.latency)
-    with alone_in(arguments.out, ranks.host_group):
+    with alone_in(arguments.out, ranks.host_group), answering_signals(_end_by):
         output = _output(arguments, config, ranks)
         left = stretches(
             wanted,
@@ -90,6 +91,12 @@ def _compare(arguments: Arguments) -> None:
         for part in left:
             check_setting(part.setting, num_ranks=num_ranks, num_rounds=part.numbers.stop)
         Comparison(left, variants, workshop, deadline, output).run()
+
+
+def _end_by(name: str) -> None:
+    """Says on rank 0 what a signal leaves."""
+    if dist.get_rank() == 0:
+        say(f"ended by {name}: measured rounds are kept, the same command goes on behind them")
 
 
 def _settings(arguments: Arguments, config: Config) -> list[Setting]:

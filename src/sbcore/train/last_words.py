@@ -12,21 +12,21 @@ import torch.distributed as dist
 
 from sbcore.errors import SparseBalanceError
 from sbcore.train.complaint import AlreadySaid, complain
-from sbcore.train.lock import take_over
+from sbcore.train.lock import leave_in_words, take_over
 from sbcore.train.run import TrainingRun
-from sbcore.train.sigterm import answering_sigterm
+from sbcore.train.signals import answering_signals
 
 
 @contextmanager
 def last_words(run: TrainingRun) -> Iterator[None]:
-    """Turns SIGTERM, a lost rank and a file that cannot be written into one line.
+    """Turns SIGTERM, SIGINT, a lost rank and a file that cannot be written into one line.
 
     Raises:
         AlreadySaid: After the line; it is written at once, since torchrun ends a rank within a
             tenth of a second of another's end.
     """
     ending = _Ending(run)
-    with answering_sigterm(ending.by_sigterm):
+    with answering_signals(ending.by_signal):
         try:
             yield
         except (OSError, RuntimeError) as error:
@@ -42,15 +42,15 @@ class _Ending:
     def __init__(self, run: TrainingRun) -> None:
         self._run, self._first = run, threading.Lock()
 
-    def by_sigterm(self) -> None:
+    def by_signal(self, name: str) -> None:
         """Names the checkpoint at once, and again if one was still being written."""
         run = self._run
         speaks = self._first.acquire(blocking=False) and self._is_speaker()
         if speaks:
-            self._write("ended by SIGTERM")
+            self._write(f"ended by {name}")
         if run.checkpoints.wait_for_writer() and speaks:
             self._write("what was being written is over")
-        run.tracker.end("KILLED", error="SIGTERM")
+        run.tracker.end("KILLED", error=name)
 
     def by_error(self, reason: str) -> AlreadySaid:
         """Returns the error to raise once its line is written."""
@@ -63,12 +63,13 @@ class _Ending:
         return AlreadySaid(line)
 
     def _is_speaker(self) -> bool:
-        """Whether this is rank 0, or rank 0 is gone and this rank the first to notice."""
+        """Whether this is rank 0, or rank 0 was killed and this rank the first to notice."""
         return self._run.files.rank == 0 or take_over(self._run.files.folder)
 
     def _write(self, reason: str) -> None:
         sys.stderr.write(f"{self._line(reason)}\n")
         sys.stderr.flush()
+        leave_in_words(self._run.files.folder)
 
     def _line(self, reason: str) -> str:
         trainer, checkpoints = self._run.trainer, self._run.checkpoints

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -32,12 +32,18 @@ def alone_in(folder: Path, group: dist.ProcessGroup) -> Iterator[None]:
         yield
     finally:
         for file in held:
-            file.truncate(0)  # nobody needs to speak for this process
+            leave_in_words(folder)
             file.close()
 
 
+def leave_in_words(folder: Path) -> None:
+    """Notes that the process which locked the folder has said why it ends, if it ends."""
+    with suppress(OSError):
+        (folder / LOCK).write_text("", encoding="utf-8")
+
+
 def take_over(folder: Path) -> bool:
-    """Returns whether the process that locked the folder died without letting go.
+    """Returns whether the process that locked the folder died without a word.
 
     Only the first to ask is told so.
     """

@@ -57,28 +57,36 @@ def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
-def test_sigterm_names_what_was_written_meanwhile_too(tmp_path, capsys):
+def test_a_signal_names_what_was_written_meanwhile_too(tmp_path, capsys):
     run = run_in(tmp_path, writing=True)
-    _Ending(run).by_sigterm()
+    _Ending(run).by_signal("SIGTERM")
     said = line("ended by SIGTERM", 4) + line("what was being written is over", 6)
     assert capsys.readouterr().err == said
     assert run.ended == ["KILLED"]
 
 
-def test_after_an_error_sigterm_says_nothing_more(tmp_path, capsys):
+def test_after_an_error_a_signal_says_nothing_more(tmp_path, capsys):
     ending = _Ending(run_in(tmp_path, writing=True))
     ending.by_error("why")
-    ending.by_sigterm()
+    ending.by_signal("SIGTERM")
     assert capsys.readouterr().err == line("why", 4)
 
 
 def test_another_rank_speaks_where_the_first_was_killed(tmp_path, capsys):
     held = lock(tmp_path)
-    _Ending(run_in(tmp_path, rank=3)).by_sigterm()
+    _Ending(run_in(tmp_path, rank=3)).by_signal("SIGTERM")
     assert not capsys.readouterr().err
     held.close()
     for rank in (3, 5):
-        _Ending(run_in(tmp_path, rank=rank)).by_sigterm()
+        _Ending(run_in(tmp_path, rank=rank)).by_signal("SIGTERM")
+    assert capsys.readouterr().err == line("ended by SIGTERM", 4)
+
+
+def test_when_the_first_rank_has_spoken_no_other_does(tmp_path, capsys):
+    held = lock(tmp_path)
+    _Ending(run_in(tmp_path)).by_signal("SIGTERM")
+    held.close()  # it is through before the signal reaches the next
+    _Ending(run_in(tmp_path, rank=1)).by_signal("SIGTERM")
     assert capsys.readouterr().err == line("ended by SIGTERM", 4)
 
 

@@ -31,7 +31,7 @@ from sbcore.evaluate.shards import ALONE
 
 TASK_SETS = {"longbench": ["longbench"], "made": ["niah", "ruler"]}
 _SHOWN = 20
-_PREFIX = "before_"
+PREFIX = "before_"
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def run_variant(
     """Writes a variant's results; its folder appears when they are complete."""
     part = out / f".{name}.part"
     part.mkdir(parents=True, exist_ok=True)
-    is_start = name.startswith(_PREFIX)
+    is_start = name.startswith(PREFIX)
     trained: dict[str, Any] = {"steps": [], "train_s": 0.0}
     if not is_start:
         trained = _train(recipe, folder, part, name, seed=seed, device=device)
@@ -59,7 +59,7 @@ def run_variant(
     seconds = {"train": trained["train_s"]}
     for tasks in TASK_SETS:
         begun, goes_on = time.perf_counter(), (part / tasks).exists()
-        mean = _evaluate(recipe, folder, part, name, tasks, model=model, device=device)
+        mean = answer_set(recipe, folder, part, name, tasks, model=model, device=device)
         took = time.perf_counter() - begun
         # Of a killed evaluation only the rest was timed.
         seconds[tasks] = None if goes_on else took
@@ -90,7 +90,7 @@ def _train(
     return dict(read_json(done))
 
 
-def _evaluate(
+def answer_set(
     recipe: Recipe,
     folder: Path,
     part: Path,
@@ -101,7 +101,7 @@ def _evaluate(
     device: torch.device,
 ) -> float:
     """Returns the mean score of a set of tasks, answered with the variant's attention."""
-    settings = evaluate_stage(recipe.config(seed=0), name.removeprefix(_PREFIX))
+    settings = evaluate_stage(recipe.config(seed=0), name.removeprefix(PREFIX))
     asked = settings.evaluate.model_copy(update={"tasks": TASK_SETS[tasks]})
     result = evaluate(
         settings.model_copy(update={"device": device.type, "evaluate": asked}),

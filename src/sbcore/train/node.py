@@ -5,6 +5,7 @@ follows from the job's number; docs/decisions/several-nodes.md says why the trai
 """
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def torchrun_words(topology: TopologyConfig, step: JobStep) -> list[str]:
         )
     is_host = int(step.node == 0)
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),  # torchrun, wherever PATH leads
+        "torchrun",
         *("--nnodes", str(wanted), "--nproc-per-node", str(topology.ranks_per_node)),
         *("--rdzv-backend", "c10d", "--rdzv-id", f"{step.job}.{step.step}"),
         *("--rdzv-endpoint", f"{step.hosts[0]}:{_FIRST_PORT + step.job % _NUM_PORTS}"),
@@ -98,10 +99,21 @@ def main() -> None:
     try:
         topology = load_stage(parse_arguments().config, TrainStage).topology
         words = torchrun_words(topology, read_step(os.environ))
+        _become([*words, "-m", "sbcore.train", *sys.argv[1:]])
     except SparseBalanceError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    os.execvp(words[0], [*words, "-m", "sbcore.train", *sys.argv[1:]])
+
+
+def _become(words: list[str]) -> None:
+    """Does not return."""
+    try:
+        os.execvp(words[0], words)
+    except FileNotFoundError:
+        raise SparseBalanceError(
+            f"PATH = {os.environ.get('PATH')}: no {words[0]} there on {socket.gethostname()}. "
+            "activate the environment before sbatch or srun: jobs inherit it."
+        ) from None
 
 
 if __name__ == "__main__":

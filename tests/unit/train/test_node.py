@@ -1,7 +1,6 @@
 """What a node of a Slurm job step starts, and what it refuses to start."""
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fake_slurm import install
 
 from sbcore.config.compute import TopologyConfig
 from sbcore.errors import SparseBalanceError
+from sbcore.train import node
 from sbcore.train.node import JobStep, read_step, torchrun_words
 
 TOPOLOGY = TopologyConfig(num_ranks=16, num_nodes=2, device="cuda")
@@ -25,9 +25,8 @@ TOLD = {
 
 def test_all_nodes_meet_at_the_first_which_alone_hosts_the_store() -> None:
     second = torchrun_words(TOPOLOGY, STEP)
-    assert second[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert " ".join(second[3:]) == (
-        "--nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id 61234.0"
+    assert " ".join(second) == (
+        "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id 61234.0"
         " --rdzv-endpoint gpu-a:21234 --rdzv-conf is_host=0,read_timeout=300 --local-addr gpu-b"
     )
     first = torchrun_words(TOPOLOGY, replace(STEP, node=0))
@@ -76,3 +75,9 @@ def test_what_slurms_tool_says_is_passed_on(
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     with pytest.raises(SparseBalanceError, match=r"gpu-a,gpu-b: Invalid hostlist\. training on"):
         read_step(TOLD)
+
+
+def test_a_node_without_torchrun_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SparseBalanceError, match=f"^PATH = {tmp_path}: no torchrun there on "):
+        node._become(["torchrun"])

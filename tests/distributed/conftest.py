@@ -26,7 +26,21 @@ def rank_environment(repository):
 
 
 @pytest.fixture(scope="session")
-def two_nodes(rank_environment):
+def launcher(workers):
+    """Returns a function that makes the command of torchrun from its options and a program."""
+
+    def make(*options_and_program):
+        words = [str(word) for word in options_and_program]
+        begin = next(i for i, word in enumerate(words) if word == "-m" or word[0] != "-")
+        if words[begin] != "-m":
+            words.insert(begin, str(workers / "seldom.py"))
+        return [sys.executable, "-m", "torch.distributed.run", *words]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_nodes(rank_environment, launcher):
     """Returns a function that runs words under two launchers, as two nodes of one rank would.
 
     They meet by c10d; the function returns the stderr of both when both have ended well.
@@ -36,9 +50,8 @@ def two_nodes(rank_environment):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             place = f"localhost:{free.getsockname()[1]}"
-        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2"]
-        command += ["--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}"]
-        command += map(str, words)
+        meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}"]
+        command = launcher(*meeting, "--nproc-per-node=1", *words)
         nodes = [
             subprocess.Popen(command, env=rank_environment(), stderr=subprocess.PIPE, text=True)
             for _ in range(2)
@@ -55,14 +68,12 @@ def two_nodes(rank_environment):
 
 
 @pytest.fixture(scope="session")
-def torchrun(rank_environment):
+def torchrun(rank_environment, launcher):
     """Returns a function that runs a module or a script on some ranks and returns the process."""
 
     def run(*words, num_ranks=2, check=True):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={num_ranks}", *map(str, words)]
         done = subprocess.run(
-            command,
+            launcher("--standalone", f"--nproc-per-node={num_ranks}", *words),
             env=rank_environment(),
             capture_output=True,
             text=True,

@@ -1,11 +1,19 @@
-"""A run as small as it gets, made by the real stages: data, latency, plans."""
+"""A run as small as it gets, made by the real stages: data, latency, plans.
+
+Ranks that measure latency are forks, too; tests/unit/latency starts them as the stage does.
+"""
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
+from forked import run_forked
 from rich.progress import Progress
 
 from sbcore.config.load import parse_config
@@ -13,6 +21,7 @@ from sbcore.config.schema import Config
 from sbcore.config.stages import all_stages, plan_stage
 from sbcore.data.encode import Encoded
 from sbcore.data.write import open_store
+from sbcore.latency.launch import StartedRanks
 from sbcore.latency.measure import profile_latency
 from sbcore.plan.planner import plan_variant
 
@@ -73,7 +82,10 @@ def make_tiny_run(folder: Path, *, barrier: str) -> TinyRun:
     """Returns a run whose inputs are made by the stages themselves."""
     config = tiny_config(barrier)
     _write_data(folder / "data")
-    with Progress(disable=True) as progress:
+    with (
+        Progress(disable=True) as progress,
+        patch("sbcore.latency.measure.started_ranks", _forked_ranks),
+    ):
         profile_latency(
             dict(all_stages(config))["profile_latency"],
             model_dir=None,
@@ -82,6 +94,32 @@ def make_tiny_run(folder: Path, *, barrier: str) -> TinyRun:
             progress=progress,
         )
     return _planned(folder, config)
+
+
+@dataclass
+class _ForkedRanks:
+    """In place of torchrun's process: ranks that run when they are listened to."""
+
+    words: list[str]
+    num_ranks: int
+
+    @property
+    def stdout(self) -> Iterator[str]:
+        done = run_forked(self.words, num_ranks=self.num_ranks, timeout=240)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return iter(done.stdout.splitlines())
+
+    def wait(self) -> int:
+        return 0
+
+
+@contextmanager
+def _forked_ranks(num_ranks: int, *, threads: int) -> Iterator[StartedRanks]:
+    """Takes the place of `started_ranks`, which starts them through torchrun."""
+    assert threads == 1
+    with TemporaryDirectory() as name:
+        ranks = _ForkedRanks(["-m", "sbcore.latency.start", name], num_ranks)
+        yield StartedRanks(Path(name), num_ranks, ranks)
 
 
 def planned_anew(run: TinyRun, folder: Path, config: Config) -> TinyRun:

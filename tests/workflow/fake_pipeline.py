@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from forked import run_forked_in
 
 Jobs = dict[str, int]
 
@@ -27,15 +28,12 @@ class Pipeline:
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs snakemake with these words."""
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy", *words],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return self.run("--cores", "2", "--scheduler", "greedy", *words)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs snakemake with these words and no others."""
+        words = ["-m", "snakemake", *words]
+        return run_forked_in(self.folder, words, environment=self.environment, timeout=200)
 
     def jobs(self, *words: str) -> Jobs:
         """Runs snakemake; returns the jobs it started, `rule` or `rule/variant`, with counts."""

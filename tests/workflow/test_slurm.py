@@ -2,8 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,18 +27,10 @@ def train(pipeline: Pipeline, topology: dict[str, object]) -> tuple[Path, str]:
     pipeline.environment["PYTHONPATH"] = os.pathsep.join(paths)
     pipeline.edit(lambda values: values["topology"].update(topology))
     # As documented, so no --cores. Other stages have run; each would be a job of its own.
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
-    command += ["--allowed-rules", "train_variant", "--forcerun", str(TRAINING)]
-    command += ["--slurm-init-seconds-before-status-checks", "1", "--", str(TRAINING)]
-    done = subprocess.run(
-        command,
-        cwd=pipeline.folder,
-        env=pipeline.environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    words = ["--workflow-profile", "profiles/slurm"]
+    words += ["--allowed-rules", "train_variant", "--forcerun", str(TRAINING)]
+    words += ["--slurm-init-seconds-before-status-checks", "1", "--", str(TRAINING)]
+    done = pipeline.run(*words)
     log = tools / "job.log"
     said = log.read_text() if log.exists() else ""
     assert done.returncode == 0, done.stdout + done.stderr + said

@@ -7,7 +7,8 @@ are simulated too, by a law of coverage, so only the others are the very steps t
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ablation_predicted
@@ -27,17 +28,28 @@ HERE = Path(__file__).parent
 OUT = HERE / "ablation-simulated.csv"
 ENDING = "-steps.csv.gz"
 
+Steps = Sequence[MeasuredStep]
+"""Of one start."""
+
 
 def main() -> None:
     """Writes all rows, whole or not at all."""
     named = [HERE / f"{name}{ENDING}" for name in sys.argv[1:]]
     rows: list[ablation_predicted.Row] = []
     for file in named or sorted(HERE.glob(f"*{ENDING}")):
-        for place, steps in read_steps(file).items():
-            rows += compared(table_of(place), place, steps)
+        for place, starts in by_setting(read_steps(file)).items():
+            rows += compared(table_of(place), place, starts)
     ablation_predicted.write_rows(OUT, rows)
     for row in rows:
         sys.stdout.write("  ".join(f"{value!s:>12}" for value in list(row.values())[2:]) + "\n")
+
+
+def by_setting(found: Mapping[Place, Steps]) -> dict[Place, list[Steps]]:
+    """Returns the starts of each setting, whose place is without a run_id."""
+    starts: dict[Place, list[Steps]] = {}
+    for place, steps in found.items():
+        starts.setdefault(replace(place, run_id=""), []).append(steps)
+    return starts
 
 
 def table_of(place: Place) -> str:
@@ -52,22 +64,23 @@ def table_of(place: Place) -> str:
 
 
 def compared(
-    source: str, place: Place, steps: list[MeasuredStep]
+    source: str, place: Place, starts: Sequence[Steps]
 ) -> Iterator[ablation_predicted.Row]:
     """Yields a row per variant of one setting; speedups are those of all steps over baseline's."""
-    setting = replayed(source, place, num_rounds=1 + max(step.round for step in steps))
+    together = [step for steps in starts for step in steps]
+    setting = replayed(source, place, num_rounds=1 + max(step.round for step in together))
     simulated = {
         name: simulated_ms(setting, name)
         for name in VARIANTS
-        if any(s.variant == name for s in steps)
+        if any(s.variant == name for s in together)
     }
-    base = times_of(steps, BASELINE)
+    base = times_of(starts, BASELINE)
     for name, by_round in simulated.items():
-        measured = times_of(steps, name)
-        rounds = sorted(measured.keys() & base.keys())
-        taken = np.array([measured[r] for r in rounds])
+        measured = times_of(starts, name)
+        both = sorted(measured.keys() & base.keys())
+        taken, rounds = np.array([measured[at] for at in both]), [number for _, number in both]
         says, base_says = by_round[rounds], simulated[BASELINE][rounds]
-        speedup = sum(base[r] for r in rounds) / taken.sum()
+        speedup = sum(base[at] for at in both) / taken.sum()
         yield {
             "device": place.device,
             "latency": setting.latency_name,
@@ -77,7 +90,7 @@ def compared(
             "variant": name,
             "num_rounds": len(rounds),
             "measured_ms": round(float(np.median(taken)), 1),
-            "measured_over_predicted": round(over_predicted(steps, name), 3),
+            "measured_over_predicted": round(over_predicted(together, name), 3),
             "simulated_ms": round(float(np.median(says)), 1),
             "measured_over_simulated": round(float(np.median(taken / says)), 3),
             "ratio_p20": round(float(np.quantile(taken / says, 0.2)), 3),
@@ -87,15 +100,20 @@ def compared(
         }
 
 
-def over_predicted(steps: list[MeasuredStep], name: str) -> float:
+def over_predicted(steps: Steps, name: str) -> float:
     """Returns a variant's measured over predicted step time, the median over rounds."""
     ratios = [s.step_ms / s.predicted_ms for s in steps if s.variant == name and s.measured]
     return float(np.median(ratios))
 
 
-def times_of(steps: list[MeasuredStep], name: str) -> dict[int, float]:
-    """Returns a variant's measured step times by round, warm-up left out."""
-    return {s.round: s.step_ms for s in steps if s.variant == name and s.measured}
+def times_of(starts: Sequence[Steps], name: str) -> dict[tuple[int, int], float]:
+    """Returns a variant's measured step times by start and round, warm-up left out."""
+    return {
+        (start, step.round): step.step_ms
+        for start, steps in enumerate(starts)
+        for step in steps
+        if step.variant == name and step.measured
+    }
 
 
 def simulated_ms(setting: Setting, name: str) -> FloatArray:

@@ -191,3 +191,15 @@ def test_what_is_predicted_is_what_the_simulator_says_today(script, repository, 
 def rows_of_csv(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_simulated_steps_of_all_starts_of_a_setting_count(script):
+    import ablation_simulated
+
+    other = dataclasses.replace(PLACE, run_id="run-b")
+    ((place, starts),) = ablation_simulated.by_setting({PLACE: ROUNDS, other: ROUNDS}).items()
+    once = ablation_simulated.times_of([ROUNDS], "baseline")
+    assert place.run_id == ""
+    assert sorted(ablation_simulated.times_of(starts, "baseline").values()) == sorted(
+        2 * list(once.values())
+    )

@@ -70,37 +70,40 @@ def _group(
 ) -> RowGroup:
     blocks, begin = num_blocks[members], sum(lengths[: members.start])
     first_block = sum(num_blocks[: members.start])
-    tokens = [np.arange(0, length, sampling.row_stride) for length in lengths[members]]
+    tokens = []
+    for length in lengths[members]:
+        tokens.append(np.arange(begin, begin + length, sampling.row_stride))
+        begin += length
     rows = [len(each) * sampling.group_size for each in tokens]
-    hidden = np.full((sum(rows), sum(blocks)), -np.inf, dtype=np.float32)
-    past, shares = np.zeros_like(hidden), np.zeros((len(rows), len(hidden)), dtype=np.float32)
-    pattern_hidden, pattern_past = _pattern(1 << max(blocks).bit_length(), sampling)
+    pattern = _pattern(1 << max(blocks).bit_length(), sampling)
+    masks = np.zeros((2, sum(rows), sum(blocks)), dtype=np.float32)
+    masks[0] = -np.inf
+    shares = np.zeros((len(rows), sampling.num_kv_heads, sum(rows)), dtype=np.float32)
     row = block = 0
     for n, (height, width) in enumerate(zip(rows, blocks, strict=True)):
-        at = slice(row, row + height), slice(block, block + width)
-        hidden[at], past[at] = pattern_hidden[:height, :width], pattern_past[:height, :width]
-        shares[n, at[0]] = 1.0 / (height * sampling.num_kv_heads)
-        tokens[n] += begin
-        row, block, begin = row + height, block + width, begin + lengths[members.start + n]
+        masks[:, row : row + height, block : block + width] = pattern[:, :height, :width]
+        shares[n, :, row : row + height] = 1.0 / (height * sampling.num_kv_heads)
+        row, block = row + height, block + width
+    hidden, past = torch.from_numpy(masks)
     return RowGroup(
         members,
         slice(first_block, first_block + block),
         torch.from_numpy(np.concatenate(tokens)),
-        torch.from_numpy(hidden),
-        torch.from_numpy(past),
-        torch.from_numpy(np.tile(shares, sampling.num_kv_heads)),
+        hidden,
+        past,
+        torch.from_numpy(shares.reshape(len(rows), -1)),
         _left(1 << block.bit_length(), sampling.ladder)[-block:],
     )
 
 
 @lru_cache(maxsize=8)
-def _pattern(num_blocks: int, sampling: Sampling) -> tuple[Floats, Floats]:
+def _pattern(num_blocks: int, sampling: Sampling) -> Floats:
     """Returns `hidden` and `past` of one sequence of so many blocks; shorter ones begin alike."""
     tokens = np.arange(0, num_blocks * sampling.block_size, sampling.row_stride)
     own = np.repeat(tokens // sampling.block_size, sampling.group_size)[:, None]
     number = np.arange(num_blocks)
-    hidden = np.where(number > own, np.float32(-np.inf), np.float32(0.0))
-    return hidden, (number < own).astype(np.float32)
+    hidden = np.where(number > own, -np.inf, 0.0)
+    return np.stack([hidden, number < own]).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

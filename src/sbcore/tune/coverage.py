@@ -18,8 +18,7 @@ NUM_BUCKETS = 24
 
 def buckets_of(lengths: IntArray, block_size: int) -> IntArray:
     """Returns each sequence's bucket: the binary logarithm of its blocks, rounded up. [N]."""
-    num_blocks = np.maximum(-(-lengths // block_size), 1)
-    return np.ceil(np.log2(num_blocks)).astype(np.int64)
+    return np.frexp(np.maximum(lengths - 1, 0) // block_size)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,17 @@ class CoverageModel:
         buckets = self.buckets(lengths[usable])
         order = np.argsort(buckets, kind="stable")
         usable, buckets = usable[order], buckets[order]
-        first, tokens = np.flatnonzero(np.diff(buckets, prepend=-1)), lengths[usable]
+        counted, tokens = np.bincount(buckets, minlength=NUM_BUCKETS), lengths[usable]
+        seen = np.flatnonzero(counted)
+        first = np.searchsorted(buckets, seen)
         weighted = np.add.reduceat(measured[:, usable] * tokens[:, None], first, axis=1)
         new = weighted / np.add.reduceat(tokens, first)[:, None]
-        curves, seen = self.curves.copy(), buckets[first]
+        curves = self.curves.copy()
         old = curves[:, seen]
         curves[:, seen] = np.where(
             np.isnan(old), new, self.ema_decay * old + (1 - self.ema_decay) * new
         )
-        counts = self.counts + np.bincount(buckets, minlength=NUM_BUCKETS)
-        return replace(self, curves=curves, counts=counts)
+        return replace(self, curves=curves, counts=self.counts + counted)
 
     def beyond(self, top_k: int) -> "CoverageModel":
         """Returns the model that knows nothing of buckets whose sequences top_k covers wholly."""

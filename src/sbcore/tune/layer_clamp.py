@@ -11,6 +11,7 @@ from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 from sbcore.attention.call import AttentionCall
@@ -154,7 +155,7 @@ class HostMeasure:
             wanted = target - self._carry[n]
             used.append(min(max(wanted, low), high))
             self._carry[n] = used[n] - wanted
-        self._budgets[layer].copy_(torch.tensor(used, dtype=torch.int32))
+        self._budgets[layer].copy_(torch.from_numpy(np.array(used)))
 
 
 _Writer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], object]

@@ -110,7 +110,8 @@ def _options(
     change = coverage.curves - coverage.curves[..., base, None]
     allowed = (low[..., None] <= ladder) & (ladder <= high[..., None]) & (np.abs(change) <= p)
     allowed[..., base] = True
-    return np.nan_to_num(change), allowed
+    change[np.isnan(change)] = 0.0
+    return change, allowed
 
 
 def _filled(

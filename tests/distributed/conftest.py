@@ -91,9 +91,12 @@ def torchrun(rank_environment, launcher):
 def forked():
     """Returns a function with the words and the outcome of `torchrun`, but without a launcher."""
 
-    def run(*words, num_ranks=2, check=True):
+    def run(*words, num_ranks=2, num_seeds=1, check=True):
         done = run_forked(
-            [str(word) for word in words], num_ranks=num_ranks, timeout=TIMEOUT_SECONDS
+            [str(word) for word in words],
+            num_ranks=num_ranks,
+            num_seeds=num_seeds,
+            timeout=TIMEOUT_SECONDS,
         )
         if check:
             assert done.returncode == 0, done.stderr[-4000:]

@@ -1,9 +1,10 @@
-"""Starts ranks, and snakemake, as forks of one process that has imported what they need.
+"""Starts ranks, and snakemake, as forks of processes that have imported what they need.
 
-A rank that torchrun starts spends 6 s of CPU on imports, some hundred times that of a tiny
+A rank that torchrun starts spends 3 s of CPU on imports, some hundred times that of a tiny
 training. Ranks here find the environment and the store that torchrun's would. What they do not
-have is a launcher, and hash seeds of their own: restarts, signals and what ranks must decide
-alike are tested with torchrun. Of the 1.5 s that snakemake takes to plan, imports are one.
+have is a launcher: restarts and signals are tested with torchrun. Forks of one process share its
+hash seed, so what ranks must decide alike is decided by forks of two. Of the 1.5 s of CPU that
+snakemake takes to plan, imports are one.
 """
 
 import multiprocessing
@@ -13,61 +14,72 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 from torch.distributed import TCPStore
 
-SERVER = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("forkserver")
+SERVERS = [forkserver.ForkServer() for _ in range(2)]
 
 
 def run_forked(
-    words: list[str], *, num_ranks: int, timeout: float
+    words: list[str], *, num_ranks: int, num_seeds: int, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Returns the outcome of a script, or of a module after ``-m``, on some ranks.
 
-    The first rank that fails ends the others and gives the exit status, as under torchrun.
+    The first rank that fails ends the others and gives the exit status, as under torchrun. Ranks
+    have one or two hash seeds, by turns.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environments = [
         dict(os.environ) | _environment(rank, num_ranks, store.port) for rank in range(num_ranks)
     ]
-    return _outcome(words, environments, folder=Path.cwd(), timeout=timeout)
+    servers = [SERVERS[rank % num_seeds] for rank in range(num_ranks)]
+    return _outcome(
+        words, zip(environments, servers, strict=True), folder=Path.cwd(), timeout=timeout
+    )
 
 
 def run_forked_in(
     folder: Path, words: list[str], *, environment: dict[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Returns the outcome of a program that runs in a folder and finds its own copy of ours."""
-    return _outcome(words, [environment], folder=folder, timeout=timeout)
+    return _outcome(words, [(environment, SERVERS[0])], folder=folder, timeout=timeout)
 
 
 def _outcome(
-    words: list[str], environments: list[dict[str, str]], *, folder: Path, timeout: float
+    words: list[str],
+    places: Iterable[tuple[dict[str, str], forkserver.ForkServer]],
+    *,
+    folder: Path,
+    timeout: float,
 ) -> subprocess.CompletedProcess[str]:
-    _start_server()
     with tempfile.TemporaryDirectory() as name:
         streams = [Path(name) / stream for stream in ("stdout", "stderr")]
         processes = [
-            SERVER.Process(target=_run, args=(words, environment, folder, streams))
-            for environment in environments
+            _start(server, (words, environment, folder, streams)) for environment, server in places
         ]
-        for process in processes:
-            process.start()
         status = _status(processes, timeout)
         texts = [stream.read_text() for stream in streams]
     return subprocess.CompletedProcess(words, status, *texts)
 
 
-def _start_server() -> None:
-    """Starts the process that ranks are forks of, unless it runs."""
-    SERVER.set_forkserver_preload(["imported"])
+def _start(server: forkserver.ForkServer, arguments: tuple[object, ...]) -> ForkServerProcess:
+    """Starts a fork of a server, which is started itself unless it runs."""
+    server.set_forkserver_preload(["imported"])
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(paths)):
-        forkserver.ensure_running()
+        server.ensure_running()
+    process = FORKS.Process(target=_run, args=arguments)
+    with patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
+        process.start()
+    return process
 
 
 def _environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
@@ -87,7 +99,7 @@ def _environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
     }
 
 
-def _status(processes: list[multiprocessing.Process], timeout: float) -> int:
+def _status(processes: list[ForkServerProcess], timeout: float) -> int:
     """Waits for all; returns 0, or the exit code of the first that failed."""
     running, status = {process.sentinel: process for process in processes}, 0
     while running:

@@ -116,14 +116,19 @@ def test_a_folder_in_use_is_refused_and_a_file_that_cannot_be_written_is_one_lin
     assert "Traceback" not in refused.stderr
 
 
-def test_eight_ranks_plan_and_decide_alike(tiny, repository, torchrun, workers, tmp_path):
+def test_forks_of_two_servers_have_hash_seeds_of_their_own(forked, workers):
+    done = forked(workers / "hash_seed.py", num_ranks=4, num_seeds=2)
+    assert len(set(done.stdout.split())) == 2
+
+
+def test_eight_ranks_plan_and_decide_alike(tiny, repository, forked, workers, tmp_path):
     """The comparison that eight GPUs run, its shape and lengths made small; ranks differ in speed.
 
-    Under torchrun, where every rank has a hash seed of its own.
+    Even and odd ranks have hash seeds of their own.
     """
     eight = tiny.with_variants_of(repository / "config/h100x8.yaml")
     words = tiny.words(tmp_path / "out", config=eight, barriers="micro step", global_batches=16)
-    torchrun(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8)
+    forked(workers / "ablation_decisions.py", tmp_path, *words, num_ranks=8, num_seeds=2)
     ranks = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(8)]
     assert all(rank == ranks[0] for rank in ranks)
     assert set(ranks[0]) == {"micro", "step"}

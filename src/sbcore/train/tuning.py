@@ -15,7 +15,7 @@ from sbcore.train.batches import PackedBatch
 from sbcore.tune.clamp import ClampLimits, TargetBudgets
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
-from sbcore.tune.policy import LearningPolicy, Observation, make_policy, p_of_step
+from sbcore.tune.policy import Observation, learner_of, make_policy, p_of_step
 from sbcore.tune.rung_latency import RungLatency
 from sbcore.types import FloatArray, IntArray
 
@@ -28,6 +28,7 @@ class StepTuner:
     ) -> None:
         self.stage = stage
         self.policy = make_policy(stage.tuner)
+        self._learner = learner_of(self.policy)
         block_size, top_k = stage.attention.block_size, stage.attention.top_k
         ladder = make_ladder(-(-longest // block_size), top_k)
         decay = 0.0 if stage.tuner.kind == "fixed" else stage.tuner.ema_decay
@@ -89,9 +90,8 @@ class StepTuner:
         if (chosen != attention.top_k).any():
             least = min(int(chosen.min()), attention.top_k)
             return max(batch.lengths) > attention.block_size * least
-        lengths = np.array(batch.lengths)
-        beyond = lengths[lengths > attention.block_size * attention.top_k]
-        return len(beyond) > 0 and (self.measures(step) or self.coverage.is_new(beyond))
+        beyond = [n for n in batch.lengths if n > attention.block_size * attention.top_k]
+        return bool(beyond) and (self.measures(step) or self.coverage.is_new(np.array(beyond)))
 
     def learn(self, lengths: IntArray, curves: FloatArray) -> None:
         """Takes the step's measured curves [num_layers, N, K] into the averages."""
@@ -99,8 +99,8 @@ class StepTuner:
 
     def review(self, row: dict[str, Any]) -> None:
         """Shows a learning policy what a step took and what it covered."""
-        if isinstance(self.policy, LearningPolicy):
-            self.policy.learn(
+        if self._learner is not None:
+            self._learner.learn(
                 row["step"], step_ms=row["step_ms"], coverage_delta=row["coverage_delta"]
             )
 
@@ -113,14 +113,14 @@ class StepTuner:
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to decide as this one would, arrays by name."""
-        learned = self.policy.state() if isinstance(self.policy, LearningPolicy) else {}
+        learned = {} if self._learner is None else self._learner.state()
         return self.coverage.state() | learned
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the averages."""
         self._know(self.coverage.restored(state))
-        if isinstance(self.policy, LearningPolicy):
-            self.policy.load(state)
+        if self._learner is not None:
+            self._learner.load(state)
 
     def _know(self, coverage: CoverageModel) -> None:
         if coverage is not self.coverage:
@@ -129,7 +129,7 @@ class StepTuner:
 
     def _limits(self, step: int) -> ClampLimits | None:
         tuner = self.stage.tuner
-        p = p_of_step(tuner, self.policy, step=step)
+        p = p_of_step(tuner, self._learner, step=step)
         if p is None or tuner.kind == "fixed":
             return None
         return ClampLimits(p, tuner.floor, tuner.cap or self._rungs[-1])

@@ -33,10 +33,17 @@ def rows_to_raise(
     taken in any case. When all of it is not enough, all of it is taken.
     """
     level = loads.column_ms(loads.load_ms(start_ms))
-    price, best, best_ms = np.full(len(start_ms), 1.0 / loads.num_stages), micro_batch[:0], np.inf
-    for turn in range(_ROUNDS if loads.num_stages > 1 else 1):
+    price = np.full(len(start_ms), 1.0 / loads.num_stages)
+
+    def choose() -> IntArray:
         queue = make_queue(segments, micro_batch, loads=loads, start_ms=start_ms, price=price)
-        chosen = taken(queue, loads.column, level=level, missing=missing)
+        return taken(queue, loads.column, level=level, missing=missing)
+
+    if loads.num_stages == 1:
+        return segments.row[choose()]
+    best, best_ms = micro_batch[:0], np.inf
+    for turn in range(_ROUNDS):
+        chosen = choose()
         added = summed(segments.ms[chosen], micro_batch[chosen], len(start_ms))
         step_ms = loads.step_ms(start_ms + added)
         if step_ms < best_ms * (1.0 - _SAME_TIME):

@@ -45,7 +45,7 @@ class RungLatency(AdditiveLatency):
         rung = self._rung_of(lengths, top_k)
         if rung is None:
             return self.model.attention_ms(lengths, top_k)
-        times: FloatArray = self._attention_ms[lengths - 1, rung]
+        times: FloatArray = self._attention_ms.ravel()[(lengths - 1) * len(self._ladder) + rung]
         return times
 
     def covered(self, lengths: IntArray, top_k: IntArray) -> Covered | None:

@@ -9,7 +9,7 @@ from sbcore.config.method import AnchorTuner, AutoTuner, FixedTuner, WaterfillTu
 from sbcore.tune.auto import best_pair
 from sbcore.tune.coverage import CoverageModel
 from sbcore.tune.ladder import make_ladder
-from sbcore.tune.policy import LearningPolicy, Observation, make_policy, p_of_step
+from sbcore.tune.policy import Observation, learner_of, make_policy, p_of_step
 from sbcore.types import Barrier, BatchPlan
 
 BLOCK, TOP_K, LAYERS = 32, 8, 2
@@ -127,10 +127,10 @@ def test_when_all_lose_too_much_the_least_is_taken():
 
 
 def test_the_bound_of_a_step_is_the_policys():
-    assert p_of_step(FixedTuner(), make_policy(FixedTuner()), step=3) is None
-    assert p_of_step(AnchorTuner(p=0.3), make_policy(AnchorTuner(p=0.3)), step=3) == 0.3
+    assert p_of_step(FixedTuner(), learner_of(make_policy(FixedTuner())), step=3) is None
+    assert p_of_step(AnchorTuner(p=0.3), learner_of(make_policy(AnchorTuner())), step=3) == 0.3
     policy = make_policy(CONFIG)
-    assert isinstance(policy, LearningPolicy)
+    assert learner_of(policy) is policy
     assert [p_of_step(CONFIG, policy, step=step) for step in (0, 1, 2)] == [0.05, 0.2, 0.05]
 
 

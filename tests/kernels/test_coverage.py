@@ -138,3 +138,17 @@ def test_correlated_routing_is_covered_by_fewer_blocks_than_random_routing():
         for family in ("correlated", "iid")
     )
     assert float(first) > float(second)
+
+
+@pytest.mark.parametrize(
+    "lengths", [(900, 0, 40, 700, 1200, 3, 0, 0, 90), (2600, 5, 300), (0, 0), (2048, 8), (2048, 9)]
+)
+def test_packs_of_more_blocks_than_go_together_equal_the_reference(lengths):
+    mine, wanted = (cover(inputs_of(lengths), row_stride=32, backend=b) for b in BACKENDS)
+    assert_close("coverage", mine, wanted, tolerance=1e-6)
+
+
+def test_keys_that_are_no_numbers_give_no_curve():
+    inputs = inputs_of((64, 40))
+    inputs.k[70] = float("nan")
+    assert not cover(inputs)[1].isfinite().all()

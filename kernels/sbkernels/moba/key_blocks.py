@@ -1,7 +1,8 @@
 """Where the key blocks of a pack begin, and the mean key of each: what routing goes by.
 
-One call averages all blocks of a pack, short ones too: in the middle of a step that is 0.15 ms,
-most of it the first sight of the keys, where a call or two for each sequence take 0.3.
+One call averages all blocks of a pack, short ones too: 25 us for nine sequences of 3,000 tokens
+together, where a few calls for each take 130. In the middle of a step it is 0.15 ms, since keys are
+looked at there for the first time: once for the choice of blocks and for coverage.
 
 Shapes: T packed tokens, G key heads, D head dim, B blocks of all sequences.
 """

@@ -95,9 +95,11 @@ class _LoadTimes:
         self.top_k = observation.top_k
         self._step, self._ms = times, between_rungs(times.attention_ms, ladder)
         self._first, self._last = int(ladder[0]), int(ladder[-1])
+        self._low, self._high = np.clip(bounds, self._first, self._last)
+        self._sequence = np.arange(len(observation.lengths))
         self._of_sequence = loads.load[loads.micro_batch]
         self.k0 = np.clip(observation.top_k, self.low, self.high)
-        self.at_k0 = loads.load_ms(self._micro_batch_ms(self.k0))
+        self.at_k0 = self.load_ms(np.full(len(loads.column), observation.top_k))
 
     def budgets(self, top_k: IntArray) -> IntArray:
         """Returns every layer's and sequence's budget, [L, N], for a budget of each load."""
@@ -105,11 +107,13 @@ class _LoadTimes:
 
     def load_ms(self, top_k: IntArray) -> FloatArray:
         """Returns the time of every load at these budgets, [num_loads]: the floor holds."""
-        return self.loads.load_ms(self._micro_batch_ms(self.budgets(top_k)))
+        within = np.clip(top_k[self._of_sequence], self._low, self._high)
+        return self.loads.load_ms(self._micro_batch_ms(within))
 
     def step_ms(self, budgets: IntArray) -> float:
         """Returns the time of the step at budgets [L, N]."""
-        return self._step.loads.step_ms(self._micro_batch_ms(budgets))
+        within = np.clip(budgets, self._first, self._last)
+        return self._step.loads.step_ms(self._micro_batch_ms(within))
 
     @cached_property
     def range_of_loads(self) -> tuple[IntArray, IntArray]:
@@ -121,8 +125,7 @@ class _LoadTimes:
         return np.minimum(least, most), most
 
     def _micro_batch_ms(self, budgets: IntArray) -> FloatArray:
-        column = np.clip(budgets, self._first, self._last) - self._first
-        return self._step.micro_batch_ms(self._ms[np.arange(column.shape[1]), column])
+        return self._step.micro_batch_ms(self._ms[self._sequence, budgets - self._first])
 
 
 def _largest_within(times: _LoadTimes, anchor: FloatArray, top_k: int) -> IntArray:

@@ -89,9 +89,8 @@ def make_loads(batch: BatchPlan, barrier: Barrier, *, floor_ms: float, constant_
     """
     num_ranks, num_micro = batch.num_ranks, batch.num_micro_batches
     packs = [pack for rank in batch.micro_batches for pack in rank]
-    micro_batch = np.zeros(sum(len(pack) for pack in packs), dtype=np.int64)
-    for number, pack in enumerate(packs):
-        micro_batch[list(pack)] = number
+    number_of = {n: number for number, pack in enumerate(packs) for n in pack}
+    micro_batch = np.array([number_of[n] for n in range(len(number_of))], dtype=np.int64)
     numbers = np.arange(num_ranks * num_micro)
     if barrier is Barrier.MICRO:
         load, column = numbers, numbers % num_micro

@@ -28,7 +28,7 @@ from sbcore.tune.coverage import CoverageModel, budget_bounds
 from sbcore.tune.judged import first_no_slower
 from sbcore.tune.loads import Loads
 from sbcore.tune.policy import Observation
-from sbcore.tune.times import StepTimes, between_rungs, step_times
+from sbcore.tune.times import StepTimes, times_at
 from sbcore.types import FloatArray, IntArray
 
 _ANCHORS: dict[str, Callable[[Loads, FloatArray], FloatArray]] = {
@@ -50,8 +50,9 @@ class AnchorPolicy:
 
         Never slower, as predicted, than k0 within floor and cap.
         """
-        times, bounds = step_times(observation), self._bounds(observation)
-        tried = [_LoadTimes(observation, times, loads, bounds) for loads in times.loads.to_tune]
+        bounds, k0 = self._bounds(observation), observation.top_k
+        times = times_at(observation, _all_within(bounds, k0))
+        tried = [_LoadTimes(k0, bounds, times=times, loads=loads) for loads in times.loads.to_tune]
         found = [self._tuned(loads) for loads in tried]
         best = found[0] if len(found) == 1 else min(found, key=tried[0].step_ms)
         return first_no_slower(observation, tried[0].k0, [best])
@@ -84,22 +85,21 @@ _Bounds = tuple[IntArray, IntArray]
 """The least and the greatest top_k, [num_layers, N] each."""
 
 
+def _all_within(bounds: _Bounds, top_k: int) -> IntArray:
+    """Returns the budgets that any layer of any sequence may have, ascending."""
+    return np.arange(bounds[0].min(initial=top_k), bounds[1].max(initial=top_k) + 1)
+
+
 class _LoadTimes:
     """Times of all loads when each has one budget, clipped to the bounds of its sequences."""
 
-    def __init__(
-        self, observation: Observation, times: StepTimes, loads: Loads, bounds: _Bounds
-    ) -> None:
-        ladder = observation.coverage.ladder
-        (self.low, self.high), self.loads = bounds, loads
-        self.top_k = observation.top_k
-        self._step, self._ms = times, between_rungs(times.attention_ms, ladder)
-        self._first, self._last = int(ladder[0]), int(ladder[-1])
-        self._low, self._high = np.clip(bounds, self._first, self._last)
-        self._sequence = np.arange(len(observation.lengths))
+    def __init__(self, top_k: int, bounds: _Bounds, *, times: StepTimes, loads: Loads) -> None:
+        (self.low, self.high), self.loads, self.top_k = bounds, loads, top_k
+        self._step, self._budgets = times, _all_within(bounds, top_k)
+        self._sequence = np.arange(len(loads.micro_batch))
         self._of_sequence = loads.load[loads.micro_batch]
-        self.k0 = np.clip(observation.top_k, self.low, self.high)
-        self.at_k0 = self.load_ms(np.full(len(loads.column), observation.top_k))
+        self.k0 = np.clip(top_k, self.low, self.high)
+        self.at_k0 = self.load_ms(np.full(len(loads.column), top_k))
 
     def budgets(self, top_k: IntArray) -> IntArray:
         """Returns every layer's and sequence's budget, [L, N], for a budget of each load."""
@@ -107,25 +107,24 @@ class _LoadTimes:
 
     def load_ms(self, top_k: IntArray) -> FloatArray:
         """Returns the time of every load at these budgets, [num_loads]: the floor holds."""
-        within = np.clip(top_k[self._of_sequence], self._low, self._high)
-        return self.loads.load_ms(self._micro_batch_ms(within))
+        return self.loads.load_ms(self._micro_batch_ms(self.budgets(top_k)))
 
     def step_ms(self, budgets: IntArray) -> float:
         """Returns the time of the step at budgets [L, N]."""
-        within = np.clip(budgets, self._first, self._last)
-        return self._step.loads.step_ms(self._micro_batch_ms(within))
+        return self._step.loads.step_ms(self._micro_batch_ms(budgets))
 
     @cached_property
     def range_of_loads(self) -> tuple[IntArray, IntArray]:
         """The budgets below and above which nothing of a load moves, [num_loads] each."""
-        least = np.full(len(self.loads.column), self._last)
-        most = np.full(len(self.loads.column), self._first)
+        least = np.full(len(self.loads.column), self._budgets[-1])
+        most = np.full(len(self.loads.column), self._budgets[0])
         np.minimum.at(least, self._of_sequence, self.low.min(axis=0))
         np.maximum.at(most, self._of_sequence, self.high.max(axis=0))
         return np.minimum(least, most), most
 
     def _micro_batch_ms(self, budgets: IntArray) -> FloatArray:
-        return self._step.micro_batch_ms(self._ms[self._sequence, budgets - self._first])
+        at = self._sequence, budgets - self._budgets[0]
+        return self._step.micro_batch_ms(self._step.attention_ms[at])
 
 
 def _largest_within(times: _LoadTimes, anchor: FloatArray, top_k: int) -> IntArray:

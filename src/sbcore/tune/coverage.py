@@ -126,7 +126,7 @@ class CoverageModel:
 
 def coverage_at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatArray:
     """Returns C(top_k), [L, N], of curves [L, N, K]: linear between rungs, as it nearly is."""
-    lower, upper, share = places(tuple(ladder.tolist()))
+    lower, upper, share = _places(tuple(ladder.tolist()))
     at = np.clip(top_k, ladder[0], ladder[-1]) - ladder[0]
     layer, sequence = np.ogrid[: top_k.shape[0], : top_k.shape[1]]
     low, high = (curves[layer, sequence, rung[at]] for rung in (lower, upper))
@@ -135,7 +135,7 @@ def coverage_at(curves: FloatArray, ladder: IntArray, top_k: IntArray) -> FloatA
 
 
 @lru_cache(maxsize=8)
-def places(ladder: tuple[int, ...]) -> tuple[IntArray, IntArray, FloatArray]:
+def _places(ladder: tuple[int, ...]) -> tuple[IntArray, IntArray, FloatArray]:
     """Returns the neighbouring rungs of every budget from the first rung to the last.
 
     And the share of the way between them, all [budgets].

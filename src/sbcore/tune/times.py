@@ -1,6 +1,6 @@
 """What a step takes by the budgets that its sequences use: read off the latency model once.
 
-L layers, N sequences, K rungs of the ladder, R ranks, M micro-batches of each.
+L layers, N sequences, K rungs of the ladder or other budgets, R ranks, M micro-batches of each.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbcore.latency.packs import shares_of
-from sbcore.tune.coverage import places
 from sbcore.tune.loads import Loads
 from sbcore.tune.pipelines import loads_of
 from sbcore.tune.policy import Observation
@@ -40,27 +39,21 @@ class StepTimes:
 
 
 def step_times(observation: Observation) -> StepTimes:
-    """Returns the times of the observed step at every rung.
+    """Returns the times of the observed step at every rung."""
+    return times_at(observation, observation.coverage.ladder)
+
+
+def times_at(observation: Observation, budgets: IntArray) -> StepTimes:
+    """Returns the times of the observed step at these budgets, [K].
 
     A sequence's times are those in its micro-batch, which is recomputed or not.
     """
-    latency, ladder = observation.latency, observation.coverage.ladder
+    latency = observation.latency
     loads, shares = loads_of(observation), shares_of(latency)
-    attention_ms = latency.attention_ms(observation.lengths[:, None], ladder[None, :])
+    attention_ms = latency.attention_ms(observation.lengths[:, None], budgets[None, :])
     linear_ms = latency.linear_ms(observation.lengths)
     if not shares.even:
         tokens = loads.micro_batch_ms(observation.lengths.astype(np.float64)).astype(np.int64)
         share = shares.of(tokens)[loads.micro_batch]
         attention_ms, linear_ms = attention_ms * share[:, None], linear_ms * share
     return StepTimes(attention_ms, linear_ms, loads)
-
-
-def between_rungs(attention_ms: FloatArray, ladder: IntArray) -> FloatArray:
-    """Returns the times at every budget from the first rung to the last, [N, budgets].
-
-    Linear between rungs, which are close: within 0.1 % of a measured table's own interpolation.
-    """
-    lower, upper, share = places(tuple(ladder.tolist()))
-    low = attention_ms[:, lower]
-    times: FloatArray = low + share * (attention_ms[:, upper] - low)
-    return times

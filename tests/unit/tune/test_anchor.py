@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from sbcore.config.method import AnchorTuner, AutoTuner, FixedTuner, TunerConfig, WaterfillTuner
 from sbcore.errors import SparseBalanceError
+from sbcore.tune import anchor as policies
 from sbcore.tune.coverage import CoverageModel, budget_bounds
+from sbcore.tune.judged import first_no_slower, judged_ms
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import POLICIES, Observation, make_policy
 from sbcore.types import Barrier, BatchPlan
@@ -32,14 +34,23 @@ class LinearLatency:
         return per_layer.sum(axis=0) + self.linear_ms(lengths)
 
 
-def observe(lengths, batch, *, barrier=Barrier.STEP, known=True):
-    coverage = CoverageModel.empty(LADDER, num_layers=LAYERS, block_size=BLOCK, ema_decay=0.9)
+class BentLatency(LinearLatency):
+    """Blocks cost less the more there are: between rungs a line is below the truth."""
+
+    def attention_ms(self, lengths, top_k):
+        num_blocks = -(-np.asarray(lengths) // BLOCK)
+        return 1e-3 * lengths * np.minimum(top_k, num_blocks) ** 0.5
+
+
+def observe(lengths, batch, *, barrier=Barrier.STEP, known=True, latency=None, ladder=LADDER):
+    coverage = CoverageModel.empty(ladder, num_layers=LAYERS, block_size=BLOCK, ema_decay=0.9)
     if known:
-        curve = 1 - np.exp(-0.15 * LADDER)
+        curve = 1 - np.exp(-0.15 * ladder)
         curve = curve / curve[-1]
-        measured = np.broadcast_to(curve, (LAYERS, len(lengths), len(LADDER)))
+        measured = np.broadcast_to(curve, (LAYERS, len(lengths), len(ladder)))
         coverage = coverage.updated(np.asarray(lengths), measured)
-    return Observation(np.asarray(lengths), batch, barrier, LinearLatency(), coverage, TOP_K)
+    latency = latency or LinearLatency()
+    return Observation(np.asarray(lengths), batch, barrier, latency, coverage, TOP_K)
 
 
 def one_each(*loads):
@@ -90,6 +101,32 @@ def test_targets_stay_within_what_coverage_floor_and_cap_allow(
     assert targets.shape == (LAYERS, 2 * half)
     assert ((low <= targets) & (targets <= high)).all()
     assert (policy.decide(observation) == targets).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 4096), min_size=4, max_size=8),
+    anchor=st.sampled_from(["mean", "min", "max"]),
+    p=st.floats(0.05, 0.9),
+    barrier=st.sampled_from(list(Barrier)),
+)
+@example(lengths=[1616, 507, 1585, 3474], anchor="max", p=0.5, barrier=Barrier.STEP)
+def test_what_is_decided_is_not_thrown_away(lengths, anchor, p, barrier):
+    """Budgets are chosen by the times by which they are judged, also between rungs."""
+    half, judged = len(lengths) // 2, []
+
+    def judge(seen, base, choices):
+        judged.extend(judged_ms(seen, top_k) / judged_ms(seen, base) for top_k in choices)
+        return first_no_slower(seen, base, choices)
+
+    batch = one_each(range(half), range(half, 2 * half))
+    known = {"latency": BentLatency(), "ladder": np.array([1, 2, 4, 8, 16, 32, 64, 128])}
+    observation = observe(lengths[: 2 * half], batch, barrier=barrier, **known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policies, "first_no_slower", judge)
+        make_policy(AnchorTuner(anchor=anchor, p=p)).decide(observation)
+    assert judged
+    assert max(judged) <= 1 + 1e-9
 
 
 def test_no_feasible_budget_takes_the_smallest_that_keeps_the_bound():

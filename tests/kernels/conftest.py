@@ -4,9 +4,9 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    from quick_interpreter import search_once
+    from quick_interpreter import make_quick
 
-    search_once()
+    make_quick()
 
 
 @pytest.fixture(scope="session")

@@ -41,13 +41,10 @@ def select(
     """Returns the chosen blocks in rank order, at most top_k of them, -1 behind."""
     lengths = cu_seqlens.diff().tolist()
     ranks = _num_ranks(lengths, top_k, block_size=block_size)
+    if means is None:
+        means = KeyBlocks(lengths, block_size=block_size).means(k)
     width = min(int(top_k.max()), max(1, num_blocks_of(max_seqlen, block_size)))
-    blocks = torch.full((q.shape[1], q.shape[0], width), -1, dtype=torch.int32)
-    present = [n for n, num_ranks in enumerate(ranks) if num_ranks]
-    ranked = _rank(q, k, lengths, ranks, present, block_size=block_size, means=means)
-    rows = blocks.split(lengths, dim=1)
-    for n, best in ranked.items():
-        rows[n][..., : ranks[n]] = best
+    blocks = rank_blocks(q, means, lengths, ranks, block_size=block_size, width=width)
     return RankedSelection(
         top_k=top_k,
         block_size=block_size,
@@ -99,7 +96,7 @@ def attend(
     ranks = _num_ranks(lengths, top_k, block_size=block_size)
     sparse = [n for n, length in enumerate(lengths) if ranks[n] < num_blocks_of(length, block_size)]
     if selection is None:
-        ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size, means=None)
+        ranked = _rank(q, k, lengths, ranks, sparse, block_size=block_size)
     else:
         ranked = _stored(selection, lengths, ranks, sparse)
     # `split`, not slices: the backward pass of a slice writes a full-size tensor of zeros.
@@ -119,6 +116,7 @@ def attend(
     return torch.cat([outs[n] for n in range(len(lengths))]).to(q.dtype)
 
 
+@torch.no_grad()
 def _rank(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -127,17 +125,13 @@ def _rank(
     wanted: list[int],
     *,
     block_size: int,
-    means: torch.Tensor | None,
 ) -> dict[int, torch.Tensor]:
-    """Returns the ranked blocks of the wanted sequences, int32 [H, L, W] each."""
-    if means is None:
-        means = KeyBlocks(lengths, block_size=block_size).means(k)
-    queries = q.detach().split(lengths)
-    keys = means.split([num_blocks_of(length, block_size) for length in lengths])
-    return {
-        n: rank_blocks(queries[n], keys[n], block_size=block_size, num_ranks=ranks[n])
-        for n in wanted
-    }
+    """Returns the ranked blocks of the wanted sequences alone, int32 [H, L, W] each."""
+    means = KeyBlocks(lengths, block_size=block_size).means(k)
+    few = [ranks[n] if n in wanted else 0 for n in range(len(lengths))]
+    width = max(1, *few)
+    blocks = rank_blocks(q, means, lengths, few, block_size=block_size, width=width)
+    return _cut(blocks, lengths, ranks, wanted)
 
 
 def _stored(
@@ -149,7 +143,13 @@ def _stored(
             f"sbkernels: selection: got {type(selection).__name__}, wanted RankedSelection: "
             "backend torch reads ranked blocks only."
         )
-    rows = selection.blocks.split(lengths, dim=1)
+    return _cut(selection.blocks, lengths, ranks, wanted)
+
+
+def _cut(
+    blocks: torch.Tensor, lengths: list[int], ranks: list[int], wanted: list[int]
+) -> dict[int, torch.Tensor]:
+    rows = blocks.split(lengths, dim=1)
     return {n: rows[n][..., : ranks[n]] for n in wanted}
 
 

@@ -31,7 +31,7 @@ setup: $(INSTALLED) ## make .venv with the locked packages; about 5 minutes the 
 $(INSTALLED): requirements.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	-$(PIP) install --quiet --upgrade pip
+	-$(PIP) install --quiet --upgrade pip==26.3
 	$(PIP) install --no-compile -r requirements.lock -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@

@@ -75,7 +75,7 @@ def _group(
         tokens.append(np.arange(begin, begin + length, sampling.row_stride))
         begin += length
     rows = [len(each) * sampling.group_size for each in tokens]
-    pattern = _pattern(1 << max(blocks).bit_length(), sampling)
+    pattern = _pattern(_power_of_two(max(blocks)), sampling)
     masks = np.zeros((2, sum(rows), sum(blocks)), dtype=np.float32)
     masks[0] = -np.inf
     shares = np.zeros((len(rows), sampling.num_kv_heads, sum(rows)), dtype=np.float32)
@@ -92,8 +92,13 @@ def _group(
         hidden,
         past,
         torch.from_numpy(shares.reshape(len(rows), -1)),
-        _left(1 << block.bit_length(), sampling.ladder)[-block:],
+        _left(_power_of_two(block), sampling.ladder)[-block:],
     )
+
+
+def _power_of_two(number: int) -> int:
+    """Returns the least one that is not below; few of them are kept, for all lengths."""
+    return 1 << (number - 1).bit_length()
 
 
 @lru_cache(maxsize=8)

@@ -127,9 +127,11 @@ def _rank(
     block_size: int,
 ) -> dict[int, torch.Tensor]:
     """Returns the ranked blocks of the wanted sequences alone, int32 [H, L, W] each."""
+    if not wanted:
+        return {}
     means = KeyBlocks(lengths, block_size=block_size).means(k)
     few = [ranks[n] if n in wanted else 0 for n in range(len(lengths))]
-    width = max(1, *few)
+    width = max(few)
     blocks = rank_blocks(q, means, lengths, few, block_size=block_size, width=width)
     return _cut(blocks, lengths, ranks, wanted)
 

@@ -33,7 +33,9 @@ def test_who_survives_a_killed_rank_says_one_line(rank, tiny_run, torchrun, work
     words = [workers / "ended.py", int(signal.SIGKILL), rank]
     ended = torchrun(*words, *tiny_run.words("baseline", tmp_path), check=False)
     assert ended.returncode != 0
-    (line,) = lines_with(ended.stderr, "last good checkpoint")
+    said = lines_with(ended.stderr, "last good checkpoint")
+    assert len(said) == 1, ended.stderr[-4000:]
+    (line,) = said
     assert line.startswith("train baseline: ")
     assert f"last good checkpoint: {tmp_path}/checkpoints/step-0000000" in line
     assert f"[rank{1 - rank}]: Traceback" not in ended.stderr

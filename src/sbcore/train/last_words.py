@@ -4,17 +4,19 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
 
-from sbcore.errors import SparseBalanceError
-from sbcore.train.complaint import AlreadySaid, complain
+from sbcore.train.complaint import RANK0_SPEAKS_SECONDS, AlreadySaid
 from sbcore.train.lock import leave_in_words, take_over
 from sbcore.train.run import TrainingRun
 from sbcore.train.signals import answering_signals
+
+_ASKED_EVERY_SECONDS = 0.02
 
 
 @contextmanager
@@ -40,27 +42,38 @@ class _Ending:
     """Says once what is said, whichever thread comes first."""
 
     def __init__(self, run: TrainingRun) -> None:
-        self._run, self._first = run, threading.Lock()
+        self._run, self._turn, self._said = run, threading.Lock(), False
 
     def by_signal(self, name: str) -> None:
         """Names the checkpoint at once, and again if one was still being written."""
         run = self._run
-        speaks = self._first.acquire(blocking=False) and self._is_speaker()
-        if speaks:
-            self._write(f"ended by {name}")
+        speaks = self._say(f"ended by {name}")
         if run.checkpoints.wait_for_writer() and speaks:
             self._write("what was being written is over")
         run.tracker.end("KILLED", error=name)
 
     def by_error(self, reason: str) -> AlreadySaid:
-        """Returns the error to raise once its line is written."""
-        line = self._line(reason)
-        if self._first.acquire(blocking=False):
-            if self._is_speaker():
-                self._write(reason)
-            else:
-                complain(SparseBalanceError(line))
+        """Returns the error to raise once its line is written.
+
+        A rank that was killed closes its connections before it lets go of its lock, and torchrun's
+        signal may come in between: so this rank asks again, and leaves its signals their say.
+        """
+        line, started = self._line(reason), time.monotonic()
+        while not (self._say(reason) or self._said):
+            if time.monotonic() - started > RANK0_SPEAKS_SECONDS:
+                sys.stderr.write(f"rank {self._run.files.rank}: {line}\n")
+                break
+            time.sleep(_ASKED_EVERY_SECONDS)
         return AlreadySaid(line)
+
+    def _say(self, reason: str) -> bool:
+        """Writes the line if nothing was said yet and it is for this rank to speak."""
+        with self._turn:
+            if self._said or not self._is_speaker():
+                return False
+            self._write(reason)
+            self._said = True
+            return True
 
     def _is_speaker(self) -> bool:
         """Whether this is rank 0, or rank 0 was killed and this rank the first to notice."""

@@ -1,11 +1,13 @@
 """What is said when training ends early; signals and ranks stand in test_endings.py."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
 
+from sbcore.train import last_words as last_words_module
 from sbcore.train.complaint import AlreadySaid
 from sbcore.train.last_words import _Ending, in_words, last_words
 from sbcore.train.lock import lock
@@ -80,6 +82,35 @@ def test_another_rank_speaks_where_the_first_was_killed(tmp_path, capsys):
     for rank in (3, 5):
         _Ending(run_in(tmp_path, rank=rank)).by_signal("SIGTERM")
     assert capsys.readouterr().err == line("ended by SIGTERM", 4)
+
+
+def test_a_killed_rank_may_let_go_of_its_lock_after_its_connections(tmp_path, capsys):
+    held = lock(tmp_path)
+    freed = threading.Timer(0.2, held.close)
+    freed.start()
+    _Ending(run_in(tmp_path, rank=1)).by_error("why")
+    freed.join()
+    assert capsys.readouterr().err == line("why", 4)
+
+
+def test_a_signal_has_its_say_while_an_error_waits_for_the_first_rank(tmp_path, capsys):
+    held, ending = lock(tmp_path), _Ending(run_in(tmp_path, rank=1))
+    erring = threading.Thread(target=ending.by_error, args=("why",))
+    erring.start()
+    held.close()
+    ending.by_signal("SIGTERM")
+    erring.join()
+    said = capsys.readouterr().err
+    assert said in (line("why", 4), line("ended by SIGTERM", 4))
+
+
+def test_where_the_first_rank_lives_and_is_silent_another_says_it_late(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(last_words_module, "RANK0_SPEAKS_SECONDS", 0.1)
+    with lock(tmp_path):
+        _Ending(run_in(tmp_path, rank=1)).by_error("why")
+    assert capsys.readouterr().err == "rank 1: " + line("why", 4)
 
 
 def test_when_the_first_rank_has_spoken_no_other_does(tmp_path, capsys):

@@ -3,6 +3,7 @@
 N sequences, L layers. t(micro-batch) = max(floor, sum of sequences) + constant.
 """
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,6 +196,6 @@ def _read_head(path: Path, *, block_size: int, device: str | None) -> dict[str, 
                 f"{path}: {key} = {head.get(key)}: the table was measured for "
                 f"another {key} than {value}. rerun the stage profile-latency."
             )
-    for line in unstated(path, head):
-        sys.stderr.write(f"{line}\n")
+    if os.environ.get("RANK", "0") == "0":  # every rank reads it, one line is enough
+        sys.stderr.writelines(f"{line}\n" for line in unstated(path, head))
     return dict(head)

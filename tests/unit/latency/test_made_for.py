@@ -82,7 +82,10 @@ def test_a_table_of_another_training_is_refused(
 
 
 def test_a_table_that_does_not_state_its_forward_is_refused_and_said_where_it_is_read(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    measured: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     older = tmp_path / "older.parquet"
     older.write_bytes(measured.read_bytes())
@@ -95,6 +98,9 @@ def test_a_table_that_does_not_state_its_forward_is_refused_and_said_where_it_is
     TableLatencyModel.read(older, block_size=16)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{older.with_suffix('.json')}: forward: not stated")
+    monkeypatch.setenv("RANK", "1")
+    TableLatencyModel.read(older, block_size=16)
+    assert capsys.readouterr().err == ""
 
 
 def test_training_refuses_the_fact_that_differs() -> None:

@@ -33,8 +33,8 @@ def run_forked(
 ) -> subprocess.CompletedProcess[str]:
     """Returns the outcome of a script, or of a module after ``-m``, on some ranks.
 
-    The first rank that fails ends the others and gives the exit status, as under torchrun. Ranks
-    have one or two hash seeds, by turns.
+    The first rank that fails gives the exit status, and the others are told to end, as by torchrun.
+    Ranks have one or two hash seeds, by turns.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environments = [
@@ -100,18 +100,23 @@ def _environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
 
 
 def _status(processes: list[ForkServerProcess], timeout: float) -> int:
-    """Waits for all; returns 0, or the exit code of the first that failed."""
+    """Waits for all; returns 0, or the exit code of the first that failed.
+
+    The others may be about to say why they end, so they are asked to end, not killed.
+    """
     running, status = {process.sentinel: process for process in processes}, 0
     while running:
         ended = wait(running, timeout)
+        if not ended:
+            for process in running.values():
+                process.kill()
+            raise subprocess.TimeoutExpired("forks", timeout)
         for process in [running.pop(sentinel) for sentinel in ended]:
             process.join()
             status = status or process.exitcode
-        if status or not ended:
+        if status:
             for process in running.values():
-                process.kill()
-        if not ended:
-            raise subprocess.TimeoutExpired("forks", timeout)
+                process.terminate()
     return status
 
 

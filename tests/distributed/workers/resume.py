@@ -17,6 +17,7 @@ from sbcore.config.stages import train_stage
 from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import Cursor
 from sbcore.train.checkpoints import Checkpoints
+from sbcore.train.complaint import complain
 from sbcore.train.faults import NonFiniteCount, finite_guard
 from sbcore.train.identity import run_identity
 from sbcore.train.ranks import Ranks
@@ -122,8 +123,10 @@ def run(facts, out, ranks):
             assert (newest / "steps.txt").read_text() == f"{step} steps"
     first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
     while step < facts["num_steps"]:
-        if first_attempt and step == facts["die_at"] and ranks.rank == ranks.world_size - 1:
-            os._exit(7)
+        if first_attempt and step == facts["die_at"]:
+            dist.barrier()  # rank 0 has written its row of the step before
+            if ranks.rank == ranks.world_size - 1:
+                os._exit(7)
         row = toy.step(step)
         losses = [row["loss"]] * ranks.world_size
         line = count.observe(
@@ -170,8 +173,7 @@ def main():
     try:
         run(facts, out, ranks)
     except SparseBalanceError as error:
-        if ranks.rank == 0:
-            sys.stderr.write(f"{error}\n")
+        complain(error)
         sys.exit(2)
     dist.destroy_process_group()
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,12 @@ def test_what_is_being_written_is_waited_for_by_any_thread(tmp_path, monkeypatch
     assert not training.checkpoints.wait_for_writer()
     monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
     training.save()
-    threading.Timer(0.2, released.set).start()
+
+    def begin(futures):
+        released.set()
+        return wait(futures)
+
+    monkeypatch.setattr("sbcore.train.checkpoints.wait", begin)
     assert training.checkpoints.wait_for_writer()
     assert training.checkpoints.last_good(1).endswith("step-00000001")
     assert not training.checkpoints.wait_for_writer()

@@ -5,6 +5,7 @@ lies in the folder, the training's inputs are checked by the real command.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def main(words: list[str]) -> None:
     stage = "train" if "sbcore.train" in words else words[0]
     out = Path(words[words.index("--out") + 1]) if "--out" in words else Path()
     sys.stdout.write(f"{stage} says so\n")
+    sys.stdout.flush()
+    if Path("wait").exists() and stage == Path("wait").read_text():
+        signal.sigwait({signal.SIGINT})
+        sys.stderr.write(f"{stage}: ended by SIGINT\n")
+        sys.exit(130)
     for name in FILES[stage]:
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,4 +54,6 @@ def main(words: list[str]) -> None:
         sys.exit(2)
 
 
+if Path("wait").exists():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for whoever waits for it
 main(sys.argv[1:])

@@ -1,5 +1,11 @@
 """What a user sees of a wrong configuration or a failing stage: a line each, no traceback."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,7 +48,7 @@ def test_a_missing_file_is_named_with_its_key(pipeline: Pipeline) -> None:
     (pipeline.folder / "mine.yaml").write_text("data: {files: [nowhere.jsonl]}\n")
     done = pipeline.call("-n", "--configfile", "mine.yaml")
     assert done.returncode == 2
-    assert "data.files.0 = nowhere.jsonl: no such file." in done.stderr
+    assert "mine.yaml:1: data.files.0 = nowhere.jsonl: no such file." in done.stderr
 
 
 def test_a_failing_stage_shows_its_line_and_leaves_no_output(pipeline: Pipeline) -> None:
@@ -56,12 +62,34 @@ def test_a_failing_stage_shows_its_line_and_leaves_no_output(pipeline: Pipeline)
     assert "train_variant" not in done.stderr.split("Job stats")[-1].split("rule prepare_data")[-1]
 
 
+def test_after_ctrl_c_a_stage_s_last_words_are_kept(pipeline: Pipeline) -> None:
+    (pipeline.folder / "wait").write_text("make-demo")
+    log = pipeline.folder / "results" / "demo" / "logs" / "make_demo.log"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2"],
+        cwd=pipeline.folder,
+        env=pipeline.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a terminal sends the signal to the whole group
+    )
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "says so" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "make-demo: ended by SIGINT" in log.read_text()
+    assert "make-demo: ended by SIGINT" in shown
+
+
 def test_own_data_without_tokenizer_and_tasks_says_what_to_name(pipeline: Pipeline) -> None:
     (pipeline.folder / "data.jsonl").write_text("{}\n")
     (pipeline.folder / "mine.yaml").write_text("data: {files: [data.jsonl]}\n")
     done = pipeline.call("-n", "--configfile", "mine.yaml")
     assert done.returncode == 2
-    assert "data.tokenizer = None: data.files need a tokenizer." in done.stderr
+    assert "mine.yaml:1: data.tokenizer = None: data.files need a tokenizer." in done.stderr
     assert "evaluate.longbench = None: " in done.stderr
     assert "Traceback" not in done.stderr
 

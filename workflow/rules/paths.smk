@@ -20,8 +20,9 @@ def as_typed(file):
 def read_config():
     """Returns the configuration; ends with a line per mistake and exit code 2, no traceback."""
     try:
-        found = parse_config(config, [as_typed(file) for file in workflow.configfiles])
-        check_paths(found)
+        files = [as_typed(file) for file in workflow.configfiles]
+        found = parse_config(config, files)
+        check_paths(found, files)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -45,6 +46,7 @@ def stage_config(name):
 freeze_stages(CONFIG, Path(in_run("config")))
 
 
+# `tee -i`: Ctrl-C reaches tee, too, and how a stage ended would be neither shown nor kept.
 def log_file(name):
     """Returns a rule's log; what it holds is shown as well."""
     return in_run(f"logs/{name}.log")

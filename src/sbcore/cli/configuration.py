@@ -18,8 +18,8 @@ def check(file: _File) -> None:
     from sbcore.workflow.checks import check_paths
 
     config = load_config(file)
-    check_paths(config)
-    sys.stdout.write(f"{file}: ok, {len(config.variants)} variants: {', '.join(config.variants)}\n")
+    check_paths(config, [file])
+    sys.stdout.write(f"{file}: ok, variants: {', '.join(config.variants)}\n")
 
 
 @app.command()
@@ -42,7 +42,7 @@ def where(file: _File) -> None:
     folder = Path("results") / load_config(file).run
     page, closed = folder / "report" / "index.html", folder / "closed.json"
     if not page.exists():
-        sys.stdout.write(f"{folder}: no report yet. make run\n")
+        sys.stdout.write(f"{folder}: no report yet. make run CONFIG={file}\n")
         return
     sys.stdout.write(f"Report: {page.resolve().as_uri()}\n")
     compare = read_json(closed)["compare_page"] if closed.exists() else None

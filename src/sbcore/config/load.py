@@ -8,9 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from sbcore.artifacts import read_json
-from sbcore.config.mistakes import describe_error, read_source
+from sbcore.config.mistakes import describe_error
 from sbcore.config.schema import Config
 from sbcore.config.section import Section
+from sbcore.config.source import read_source
 from sbcore.errors import ConfigError, SparseBalanceError
 
 StageT = TypeVar("StageT", bound=Section)
@@ -22,11 +23,11 @@ def load_config(path: Path) -> Config:
 
 
 def parse_config(values: Mapping[str, Any], files: Sequence[Path]) -> Config:
-    """Returns the configuration of merged values; files are those that mistakes are sought in."""
+    """Returns the configuration of merged values; files are those they came from."""
+    sources = [read_source(file) for file in files]
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        sources = [read_source(file) for file in files]
         lines = [describe_error(details, sources) for details in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
@@ -51,6 +52,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not yaml: {error.problem}. correct it.") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise ConfigError(f"{path}: not a text in utf-8. save it as one.") from None
     if not isinstance(values or {}, dict):
         raise ConfigError(f"{path}:1: a list or a word, not keys. write 'key: value' lines.")
     return values or {}

@@ -1,21 +1,28 @@
 """What must be there before anything starts: configured paths, and those that own data need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sbcore.config.schema import Config
+from sbcore.config.source import Keys, place_of, read_source
 from sbcore.errors import ConfigError
 
 
-def check_paths(config: Config) -> None:
-    """Raises ConfigError with a line for every path that is not there, or not named but needed."""
+def check_paths(config: Config, files: Sequence[Path]) -> None:
+    """Raises ConfigError with a line for every path that is not there, or not named but needed.
+
+    Lines begin with the place in the files that the configuration was read from.
+    """
+    sources = [read_source(file) for file in files]
     missing = [
-        f"configuration: {key} = {path}: no such {kind}. paths start at the checkout, correct it."
-        for key, path, kind in _paths(config)
+        f"{place_of(keys, path, sources)}: {'.'.join(map(str, keys))} = {path}: no such {kind}. "
+        "paths start at the checkout, correct it."
+        for keys, path, kind in _paths(config)
         if not (Path(path).is_file() if kind == "file" else Path(path).is_dir())
     ]
     if config.data.files:
-        missing += _unnamed(config)
+        place = place_of(("data", "files"), None, sources)
+        missing += [f"{place}: {line}" for line in _unnamed(config)]
     if missing:
         raise ConfigError("\n".join(missing))
 
@@ -24,29 +31,31 @@ def _unnamed(config: Config) -> Iterator[str]:
     """Yields a line for each path that the demo makes for itself and own data must come with."""
     if config.data.tokenizer is None and config.model.path is None:
         yield (
-            "configuration: data.tokenizer = None: data.files need a tokenizer. "
+            "data.tokenizer = None: data.files need a tokenizer. "
             "name a Hugging Face directory, or a model.path that holds one."
         )
     evaluate = config.evaluate
     if evaluate.tasks and evaluate.longbench is None and not evaluate.made_sets:
         yield (
-            "configuration: evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
+            "evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
             "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it; "
             "evaluate.niah: {} makes tasks; evaluate.tasks: [] goes without an evaluation."
         )
 
 
-def _paths(config: Config) -> Iterator[tuple[str, str, str]]:
+def _paths(config: Config) -> Iterator[tuple[Keys, str, str]]:
     for index, file in enumerate(config.data.files):
-        yield f"data.files.{index}", file, "file"
-    folders = {
-        "data.tokenizer": config.data.tokenizer,
-        "model.path": config.model.path,
-        "evaluate.longbench": config.evaluate.longbench,
-        "evaluate.longbench_v2": config.evaluate.longbench_v2,
-    } | {f"evaluate.ruler_files.{n}": path for n, path in config.evaluate.ruler_files.items()}
-    for key, folder in folders.items():
+        yield ("data", "files", index), file, "file"
+    evaluate = config.evaluate
+    folders: dict[Keys, str | None] = {
+        ("data", "tokenizer"): config.data.tokenizer,
+        ("model", "path"): config.model.path,
+        ("evaluate", "longbench"): evaluate.longbench,
+        ("evaluate", "longbench_v2"): evaluate.longbench_v2,
+    }
+    folders |= {("evaluate", "ruler_files", str(n)): it for n, it in evaluate.ruler_files.items()}
+    for keys, folder in folders.items():
         if folder is not None:
-            yield key, folder, "folder"
+            yield keys, folder, "folder"
     if config.demo.lengths.csv is not None:
-        yield "demo.lengths.csv", config.demo.lengths.csv, "file"
+        yield ("demo", "lengths", "csv"), config.demo.lengths.csv, "file"

@@ -196,7 +196,7 @@ def test_the_gpu_configurations_compare_all_variants(repository, name, num_ranks
             ours["balancer"]["online"] = False  # the simulator plans once
         assert ours == known.model_dump()
     monkeypatch.chdir(repository)  # paths start there
-    check_paths(config)
+    check_paths(config, [])
 
 
 @pytest.mark.parametrize(("name", "count"), [("mooncake-conversation", 12_031), ("qmsum", 1_529)])

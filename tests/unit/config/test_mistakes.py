@@ -12,7 +12,16 @@ CASES = {
     "seed: -1\n": ":1: seed = -1: should be greater than or equal to 0. the default is 0.",
     "seeed: 1\n": ":1: seeed: unknown key. did you mean 'seed'? known: ",
     "data:\n  format: csv\n": ":2: data.format = 'csv': should be 'auto', 'messages', ",
-    "run: ../x\n": ":1: run = '../x': String should match pattern ",
+    "run: ../x\n": ":1: run = '../x': letters, digits, - and _ only, the first a letter or ",
+    "variants: {baseline: {}, a/b: {}}\n": ":1: variants.a/b = 'a/b': letters, digits, - and _ ",
+    "train:\n": ":1: train = None: keys are needed here, not a value, a list or nothing. ",
+    "train: {}\nseed: 1\ntrain: {}\n": ":3: train: also in line 1. keep one.",
+    "data:\n  format: text\n  format: auto\n": ":3: data.format: also in line 2. keep one.",
+    "variants:\n  baseline:\n    tuner: {p: 0.1}\n": (
+        ":3: variants.baseline.tuner.kind: missing. use one of 'fixed', 'anchor', 'waterfill', "
+    ),
+    "seed: 1\ntopology: {barrier: pipeline}\n": ":2: topology.barrier = pipeline: training has no ",
+    "variants: {b: {}}\n": "run.yaml: baseline = baseline: not among the variants (b). ",
     "variants:\n  baseline:\n    tuner: {kind: anchr}\n": (
         ":3: variants.baseline.tuner.kind = anchr: unknown. use one of "
     ),
@@ -25,7 +34,7 @@ CASES = {
     "variants:\n  baseline: {attention: dense, tuner: {kind: anchor}}\n": (
         ":2: variants.baseline: tuner.kind = anchor: dense attention has no budget to tune. "
     ),
-    "baseline: other\n": "baseline = other: not among the variants (baseline). name one of them.",
+    "baseline: other\n": ":1: baseline = other: not among the variants (baseline). name ",
     "latency:\n  lengths: [64, 0]\n": ":2: latency.lengths.1 = 0: should be greater than 0. ",
     "- 1\n": ":1: a list or a word, not keys. write 'key: value' lines.",
     "a: [1\n": ": not yaml: ",
@@ -49,6 +58,12 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         load_config(path)
     places = sorted(line.split(": ")[0] for line in str(caught.value).splitlines())
     assert places == [f"{path}:{line}" for line in (1, 3, 4, 5)]
+
+
+def test_a_file_that_is_no_text_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(b"run: \xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"run.yaml: not a text in utf-8."):
+        load_config(tmp_path / "run.yaml")
 
 
 def test_missing_file_says_what_to_copy(tmp_path: Path) -> None:

@@ -38,11 +38,11 @@ $(INSTALLED): requirements.lock requirements-dev.lock
 
 run: setup ## the whole pipeline; CONFIG=config/smoke.yaml for another one, ARGS=-n to look first
 	@sb config check $(CONFIG)
-	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
+	snakemake --configfile $(CONFIG) --cores $(CORES) $(ARGS)
 	@sb config where $(CONFIG)
 
 rerun: setup ## force one stage and what follows it: make rerun STAGE=train_variant
-	snakemake --cores $(CORES) --configfile $(CONFIG) --forcerun $(STAGE) $(ARGS)
+	snakemake --configfile $(CONFIG) --cores $(CORES) --forcerun $(STAGE) $(ARGS)
 
 test: setup check ## checks, then every test; at most 10 minutes on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests

@@ -41,3 +41,10 @@ rule all:
     input:
         in_run("report/index.html"),
         in_run("closed.json"),
+        # What stages read, too: an earlier report hides that one, run again by force, was stopped.
+        rules.write_report.input,
+        rules.prepare_data.output.summary,
+        MODEL,
+        TOKENIZER,
+        OTHER_TASKS,
+        MADE_TASKS,

@@ -49,6 +49,17 @@ def test_a_new_variant_runs_alone(finished: Pipeline) -> None:
     assert finished.jobs("-n") == REPORT | {f"{rule}/lbb": 1 for rule in EACH}
 
 
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate"])
+def test_a_forced_stage_that_failed_is_not_hidden_by_the_report_of_before(
+    finished: Pipeline, stage: str
+) -> None:
+    (finished.folder / "fail").write_text(stage)
+    rule = {"prepare": "prepare_data"}.get(stage, f"{stage}_variant")
+    assert finished.call("--forcerun", rule).returncode == 1
+    (finished.folder / "fail").unlink()
+    assert rule in {job.split("/")[0] for job in finished.jobs("-n")}
+
+
 @pytest.mark.parametrize(
     ("file", "expected"),
     [

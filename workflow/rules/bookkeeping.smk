@@ -39,4 +39,4 @@ rule close_run:
         run_dir=subpath(output[0], parent=True),
     shell:
         "sb close-run --config {input.config} --run-dir {params.run_dir}"
-        " --out {output} 2>&1 | tee {log}"
+        " --out {output} 2>&1 | tee -i {log}"

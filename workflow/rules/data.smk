@@ -22,7 +22,7 @@ rule prepare_data:
         code=code_digest("sbcore.data.prepare"),
     shell:
         "sb prepare {input.files} --config {input.config} --tokenizer {input.tokenizer}"
-        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee -i {log}"
 
 
 rule profile_lengths:
@@ -48,7 +48,7 @@ rule profile_lengths:
         code=code_digest("sbcore.lengths.profile"),
     shell:
         "sb profile-lengths --config {input.config} --index {input.index}"
-        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee -i {log}"
 
 
 rule profile_latency:
@@ -83,4 +83,4 @@ rule profile_latency:
         code=code_digest("sbcore.latency.measure"),
     shell:
         "env {params.environment} sb profile-latency --config {input.config} --data {params.data} {params.model}"
-        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee -i {log}"

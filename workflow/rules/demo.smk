@@ -19,7 +19,7 @@ rule make_demo:
         code=code_digest("sbcore.demo.dataset"),
     shell:
         "sb make-demo --config {input.config} --out {params.out}"
-        " --tracking {params.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee -i {log}"
 
 
 rule make_base:
@@ -41,4 +41,4 @@ rule make_base:
         code=code_digest("sbcore.demo.base_model"),
     shell:
         "sb make-base --config {input.config} --demo {params.demo} --out {output.model}"
-        " --tracking {params.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee -i {log}"

@@ -36,4 +36,4 @@ rule write_report:
         code=code_digest("sbcore.report.run"),
     shell:
         "sb report --config {input.config} --run-dir {params.run_dir} --out {params.out}"
-        " --tracking {params.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee -i {log}"

@@ -35,4 +35,4 @@ if MADE_TASKS:
             code=code_digest("sbcore.evaluate.make_tasks"),
         shell:
             "sb make-tasks --config {input.config} --tokenizer {input.tokenizer}"
-            " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
+            " --out {params.out} --tracking {params.tracking} 2>&1 | tee -i {log}"

@@ -26,7 +26,7 @@ rule plan_variant:
         code=code_digest("sbcore.plan.planner"),
     shell:
         "sb plan --config {input.config} --index {input.index} --latency {params.latency}"
-        " --out {params.out} --tracking {params.tracking} 2>&1 | tee {log}"
+        " --out {params.out} --tracking {params.tracking} 2>&1 | tee -i {log}"
 
 
 # metrics.jsonl, the ledger and checkpoints/ lie beside the outputs but are not among them:
@@ -67,7 +67,7 @@ rule train_variant:
         " --latency {params.latency} {params.model} --out {params.out}"
         " --tracking {params.tracking} --resume';"
         " (python -m sbcore.train.inputs $words && env {params.environment} {params.start}"
-        " $words) 2>&1 | tee {log}"
+        " $words) 2>&1 | tee -i {log}"
 
 
 rule evaluate_variant:
@@ -94,4 +94,4 @@ rule evaluate_variant:
     shell:
         "{params.sb} evaluate --config {input.config} --model {input.model}"
         " --tokenizer {input.tokenizer} {params.tasks} --out {params.out}"
-        " --tracking {params.tracking} 2>&1 | tee {log}"
+        " --tracking {params.tracking} 2>&1 | tee -i {log}"

@@ -82,6 +82,13 @@ def test_verbs_of_make_exist(repository: Path) -> None:
     assert verbs <= set(re.search(r"\.PHONY: (.*)", makefile).group(1).split())
 
 
+def test_a_path_in_args_is_a_target_and_no_configuration(repository: Path) -> None:
+    # --configfile takes every word up to the next option: another one has to stand behind its file.
+    calls = re.findall(r"^\tsnakemake (.*)$", (repository / "Makefile").read_text(), re.M)
+    assert len(calls) == 2
+    assert all(call.startswith("--configfile $(CONFIG) --cores ") for call in calls)
+
+
 def test_the_newest_change_is_of_this_version(repository: Path) -> None:
     newest = re.search(r"^## \[(.*?)\]", (repository / "CHANGELOG.md").read_text(), re.M).group(1)
     assert newest in (sbcore.__version__, "Unreleased")

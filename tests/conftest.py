@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +20,16 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from sbcore.collector import collect_seldom
+
+# What the shell says of terminals, jobs and servers must not decide what tests find.
+FOREIGN = ("FORCE_COLOR", "TTY_", "SLURM_", "MLFLOW_TRACKING_", "SNAKEMAKE_")
+for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
+    del os.environ[variable]
+os.environ["COLUMNS"] = "80"
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 collect_seldom()  # importing everything takes 7 s of each worker's time instead of 10
 

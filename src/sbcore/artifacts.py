@@ -55,6 +55,10 @@ def read_json(path: Path) -> Any:
         raise SparseBalanceError(
             f"{path}:{error.lineno}: not json: {error.msg}. delete the file and rerun its stage."
         ) from None
+    except UnicodeDecodeError:
+        raise SparseBalanceError(
+            f"{path}: not json: no text in UTF-8. delete the file and rerun its stage."
+        ) from None
 
 
 def digest_file(path: Path) -> str:

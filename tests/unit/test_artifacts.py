@@ -52,6 +52,9 @@ def test_missing_and_broken_json_name_file_and_remedy(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{\n"a": }')
     with pytest.raises(SparseBalanceError, match=r"a.json:2: not json: .* delete the file"):
         read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"\x8c")
+    with pytest.raises(SparseBalanceError, match=r"a.json: not json: no text in UTF-8"):
+        read_json(tmp_path / "a.json")
 
 
 def test_folder_digest_follows_names_and_bytes(tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ BACKENDS = {
 }
 
 
+class Unsupported(ValueError):
+    """Raised for sizes, types or devices that one backend does not take and another one does."""
+
+
 class Backend(Protocol):
     """What a backend module offers; its arguments are checked, `top_k` is int32 [N]."""
 

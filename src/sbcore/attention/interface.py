@@ -12,7 +12,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from sbcore.attention.call import AttentionCall, FixedBudgets
 from sbcore.attention.dense import dense_attention
+from sbcore.errors import SparseBalanceError
 from sbkernels import BlockSelection, moba_attention, select_blocks
+from sbkernels.moba.backends import Unsupported
 
 ATTENTION_NAME = "sparsebalance"
 # A call of the library for each sequence keeps the host busy for 0.4 ms, forward and backward: as
@@ -106,21 +108,32 @@ def _choose(
             return None
         if top_k is None:
             top_k, least, most = call.all_blocks, call.max_num_blocks, call.max_num_blocks
-    selection = select_blocks(
-        q,
-        k,
-        call.cu_seqlens,
-        top_k,
-        block_size=call.block_size,
-        max_seqlen=call.max_seqlen,
-        min_top_k=least,
-        max_top_k=most,
-        means=means,
-        backend=call.backend,
-    )
+    try:
+        selection = select_blocks(
+            q,
+            k,
+            call.cu_seqlens,
+            top_k,
+            block_size=call.block_size,
+            max_seqlen=call.max_seqlen,
+            min_top_k=least,
+            max_top_k=most,
+            means=means,
+            backend=call.backend,
+        )
+    except Unsupported as error:
+        raise _in_words(error, call) from None
     if call.keep_choices:
         call.choices[layer] = selection
     return selection
+
+
+def _in_words(error: Unsupported, call: AttentionCall) -> SparseBalanceError:
+    """Returns what to say of a setting that the kernels do not take."""
+    return SparseBalanceError(
+        f"attention.block_size = {call.block_size}, attention.backend = {call.backend}: {error} "
+        "change one of the two, or topology.device."
+    )
 
 
 def _suits_one_call(q: torch.Tensor, call: AttentionCall) -> bool:

@@ -128,14 +128,23 @@ def fill_model(
 
 
 def empty_model(config: "PretrainedConfig", *, dtype: torch.dtype) -> "PreTrainedModel":
-    """Returns a model on `meta` with our attention."""
+    """Returns a model on `meta` with our attention.
+
+    Raises SparseBalanceError for a word of config.json that the library has no entry for.
+    """
     from transformers import AutoModelForCausalLM
 
     _prepare_library()
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, attn_implementation=ATTENTION_NAME, dtype=dtype, trust_remote_code=False
-        )
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                config, attn_implementation=ATTENTION_NAME, dtype=dtype, trust_remote_code=False
+            )
+    except KeyError as error:  # rope_type and hidden_act are looked up in tables
+        raise SparseBalanceError(
+            f"{Path(config.name_or_path) / 'config.json'}: {error} is unknown to transformers. "
+            "correct it, or install a version that knows it."
+        ) from None
 
 
 def build_model(config: "PretrainedConfig", *, seed: int, dtype: torch.dtype) -> "PreTrainedModel":

@@ -4,12 +4,12 @@ Errors name the directory or its file: who asks may have it from model.path, fro
 or from the demo, which makes its own.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sbcore.artifacts import read_json
 from sbcore.errors import SparseBalanceError
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -30,10 +30,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
             f"{folder}: not a model directory, config.json is missing. "
             "give a Hugging Face directory."
         )
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise SparseBalanceError(f"{path}: not the configuration of a model. copy it again.")
-    return facts
+    return _read_object(path, "the configuration of a model")
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
@@ -70,7 +67,12 @@ def base_folder(folder: Path) -> Path | None:
     path = folder / "adapter_config.json"
     if (folder / "config.json").is_file() or not path.is_file():
         return None
-    return Path(read_json(path)["base_model_name_or_path"])
+    base = _read_object(path, "the configuration of adapters").get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise SparseBalanceError(
+            f"{path}: base_model_name_or_path = {base}: no directory. name that of the base model."
+        )
+    return Path(base)
 
 
 @contextmanager
@@ -110,8 +112,25 @@ def listed(names: list[str]) -> str:
 
 
 def _weight_map(path: Path) -> Mapping[str, str]:
-    index = read_json(path)
-    weights = index.get("weight_map") if isinstance(index, dict) else None
+    weights = _read_object(path, "an index of weights").get("weight_map")
     if not isinstance(weights, dict) or not weights:
         raise SparseBalanceError(f"{path}: weight_map: missing or empty. copy the whole model.")
+    odd = sorted(name for name, file in weights.items() if not isinstance(file, str))
+    if odd:
+        raise SparseBalanceError(f"{path}: {listed(odd)}: no file's name. copy the whole model.")
     return weights
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    """Returns a file of the directory; no stage writes it, so another one must be brought."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # neither json nor text
+        value = None
+    except OSError as error:
+        raise SparseBalanceError(
+            f"{path}: {error.strerror}: cannot be read. change its permissions."
+        ) from None
+    if not isinstance(value, dict):
+        raise SparseBalanceError(f"{path}: not {what}. copy it again.")
+    return value

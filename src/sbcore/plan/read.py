@@ -99,6 +99,8 @@ class PlanFile:
             raise self._refusal(f"format_version = {version}: not {FORMAT_VERSION}")
         if not table.schema.remove_metadata().equals(PLAN_SCHEMA) or table.num_rows == 0:
             raise self._refusal(f"columns = {table.schema.names}: not those of a plan")
+        if not index.is_file():
+            raise SparseBalanceError(f"{index}: missing. run the stage prepare.")
         if metadata["index_digest"] != digest_file(index):
             raise self._refusal(f"index_digest: the plan of another data set than {index}")
 

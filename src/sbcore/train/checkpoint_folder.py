@@ -168,11 +168,19 @@ def _read(path: Path) -> dict[str, Any]:
     """Returns cursor.json; raises SparseBalanceError if it cannot be read."""
     try:
         sealed = read_json(path / CURSOR)
-    except (SparseBalanceError, UnicodeDecodeError):
+    except SparseBalanceError:
         sealed = None
-    if not isinstance(sealed, dict):
+    if not _is_sealed(sealed):
         raise SparseBalanceError(f"{path}: torn: {CURSOR} is missing or broken.")
     return sealed
+
+
+def _is_sealed(value: Any) -> bool:
+    """Whether the value is what `seal` writes, as far as it is read here; of any format."""
+    if not isinstance(value, dict) or not isinstance(value.get("cursor", {}), dict):
+        return False
+    parts = (value.get("files"), value.get("identity"))
+    return value.get("format_version") != FORMAT_VERSION or all(isinstance(p, dict) for p in parts)
 
 
 def _is_finished(sealed: dict[str, Any]) -> bool:

@@ -72,7 +72,7 @@ def parse_arguments() -> Arguments:
 def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.device") -> Inputs:
     """Returns the inputs; raises SparseBalanceError when they do not belong together."""
     plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
-    _check_topology(plan, stage, arguments.plan)
+    _check_plan(plan, stage, arguments.plan)
     _check_steps(stage.train, plan.num_steps)
     if arguments.model is not None:
         _check_vocabulary(arguments.model, arguments.data)
@@ -94,8 +94,16 @@ def input_files(arguments: Arguments) -> dict[str, Path]:
     return files | ({"model": arguments.model} if arguments.model else {})
 
 
-def _check_topology(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
-    """Refuses a plan for other ranks or another barrier: collectives would hang or times lie."""
+def _check_plan(plan: PlanFile, stage: TrainStage, folder: Path) -> None:
+    """Refuses a plan of another variant, for other ranks or another barrier.
+
+    Collectives would hang, or numbers lie.
+    """
+    if plan.variant != stage.variant:
+        raise SparseBalanceError(
+            f"{folder / 'plan.parquet'}: variant = {plan.variant}: the plan of another variant "
+            f"than {stage.variant}. give --plan the folder of its own."
+        )
     made_for = {"num_ranks": plan.num_ranks, "barrier": plan.barrier}
     for key, value in made_for.items():
         wanted = getattr(stage.topology, key)

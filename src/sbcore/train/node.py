@@ -54,6 +54,13 @@ def read_step(environment: Mapping[str, str]) -> JobStep:
             f"topology.num_nodes: {error.args[0]} is not set, so srun has not started this. start "
             "it with srun, or one torchrun on each node: docs/how-to/multi-gpu.md."
         ) from error
+    except SparseBalanceError:
+        raise
+    except ValueError as error:
+        raise SparseBalanceError(
+            f"topology.num_nodes: SLURM_JOB_ID, SLURM_NODEID or SLURM_STEP_NUM_TASKS: {error}. "
+            "leave them to srun."
+        ) from error
 
 
 def torchrun_words(topology: TopologyConfig, step: JobStep) -> list[str]:
@@ -62,10 +69,11 @@ def torchrun_words(topology: TopologyConfig, step: JobStep) -> list[str]:
     Raises SparseBalanceError where the step is not one task on each of the configured nodes.
     """
     wanted = topology.num_nodes
-    if (step.num_tasks, len(step.hosts)) != (wanted, wanted):
+    if (step.num_tasks, len(step.hosts)) != (wanted, wanted) or not 0 <= step.node < wanted:
         raise SparseBalanceError(
             f"topology.num_nodes = {wanted}: srun started {step.num_tasks} tasks on "
-            f"{len(step.hosts)} nodes. ask for one on each: srun --nodes={wanted} "
+            f"{len(step.hosts)} nodes, this is node {step.node}, counted from 0. "
+            f"ask for one on each: srun --nodes={wanted} "
             f"--ntasks={wanted} --ntasks-per-node=1."
         )
     is_host = int(step.node == 0)

@@ -77,11 +77,13 @@ def read_index(path: Path) -> Metadata:
     try:
         with (path / INDEX).open("rb") as stream:
             index = _IndexUnpickler(stream).load()
-    except (OSError, pickle.UnpicklingError, EOFError, AttributeError) as error:
+    except Exception as error:  # of any kind: changed bytes are other words of the pickle
+        what = str(error) or type(error).__name__
         raise SparseBalanceError(
-            f"{path / INDEX}: not the index of a checkpoint: {error}. delete {path}."
+            f"{path / INDEX}: not the index of a checkpoint: {what}. delete {path}."
         ) from None
-    assert isinstance(index, Metadata), type(index)
+    if not isinstance(index, Metadata):
+        raise SparseBalanceError(f"{path / INDEX}: not the index of a checkpoint. delete {path}.")
     return index
 
 

@@ -222,3 +222,14 @@ def test_another_family_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(SparseBalanceError, match="model_type = gpt2: not supported"):
         load_model(tmp_path, dtype=torch.float32)
+
+
+def test_a_block_size_that_the_kernels_do_not_take_is_one_line():
+    with pytest.raises(SparseBalanceError, match=r"attention.block_size = 16.*wanted one of"):
+        logits(small_model(), backend="triton")
+
+
+def test_kernels_without_a_gpu_are_one_line(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(SparseBalanceError, match=r"backend = triton: .*got cpu, wanted a GPU"):
+        logits(small_model(), backend="triton")

@@ -9,6 +9,7 @@ from tiny_models import FAMILIES, plain_logits, tiny_tokens, write_tiny_model
 from sbcore.config.training import ModelConfig
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import fill_model, read_model_config, start_model
+from sbcore.model.files import base_folder
 
 CPU = torch.device("cpu")
 
@@ -160,14 +161,53 @@ def test_a_sliding_window_is_refused(copy):
         ("[1]", r"config\.json: not the configuration of a model"),
         ('{"model_type": "llama", "hidden_size": "wide"}', r"config\.json: .*hidden_size.*wide"),
         ('{"model_type": "gpt2"}', "model_type = gpt2: not supported"),
-        ("{", r"config\.json:1: not json"),
+        ("{", r"config\.json: not the configuration of a model\. copy it again\."),
+        (b"\x8c\x00", r"config\.json: not the configuration of a model\. copy it again\."),
     ],
 )
 def test_a_broken_configuration_is_one_line(copy, text, words):
-    (copy / "config.json").write_text(text)
+    (copy / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SparseBalanceError, match=words) as caught:
         read(copy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_act": "nonsense"}, r"config\.json: 'nonsense' is unknown to transformers"),
+        (
+            {"rope_parameters": {"rope_type": "nonsense", "rope_theta": 1e4}},
+            r"config\.json: 'nonsense' is unknown to transformers",
+        ),
+    ],
+)
+def test_a_word_that_the_library_does_not_know_is_one_line(copy, change, words):
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SparseBalanceError, match=words):
+        read(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "index.json: not an index of weights. copy it again."),
+        ("{}", "index.json: weight_map: missing or empty"),
+        ('{"weight_map": {"a": 3}}', "index.json: a: no file's name"),
+    ],
+)
+def test_a_broken_index_is_one_line(sources, tmp_path, text, words):
+    folder = shutil.copytree(sources / "many", tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(SparseBalanceError, match=words):
+        read(folder)
+
+
+def test_adapters_that_name_no_base_are_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(SparseBalanceError, match="base_model_name_or_path = None: no directory"):
+        base_folder(tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import threading
 from concurrent.futures import wait
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,43 @@ def test_a_torn_checkpoint_is_passed_over_loudly(tmp_path, capsys, words):
     line = capsys.readouterr().err
     assert f"WARNING: {path}: {words}" in line
     assert "going back to the checkpoint before it" in line
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[]",
+        b"\x8c",
+        b'{"cursor": 5}',
+        b'{"format_version": 2, "cursor": {"step": 2}}',
+        b'{"format_version": 2, "cursor": {"step": 2}, "files": {}, "identity": []}',
+    ],
+)
+def test_a_cursor_that_is_none_is_torn(tmp_path, capsys, value):
+    path, _ = saved(tmp_path)
+    (path / "cursor.json").write_bytes(value)
+    assert Training(tmp_path).load()[0].step == 1
+    assert f"{path}: torn: cursor.json is missing or broken." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", [lambda b: bytes(x ^ 0xFF for x in b), lambda b: b"N."])
+def test_an_index_of_changed_bytes_is_one_line(tmp_path, spoil):
+    path, _ = saved(tmp_path)
+    index = path / ".metadata"
+    index.write_bytes(spoil(index.read_bytes()))
+    with pytest.raises(SparseBalanceError, match="not the index of a checkpoint") as caught:
+        Training(tmp_path).load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_changed_bytes_within_an_index_are_refused(tmp_path):
+    path, _ = saved(tmp_path)
+    index = path / ".metadata"
+    whole = index.read_bytes()
+    for place in range(20, 200, 7):  # a changed string is an error of another kind
+        index.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with suppress(SparseBalanceError):
+            Training(tmp_path).load(path)
 
 
 def test_when_all_are_torn_nothing_is_started(tmp_path):

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sbcore.config.training import TrainConfig
 from sbcore.errors import SparseBalanceError
-from sbcore.train.inputs import _check_steps, _check_vocabulary
+from sbcore.train.inputs import _check_plan, _check_steps, _check_vocabulary
 
 
 def folders(tmp_path, *, has, needs):
@@ -54,3 +56,20 @@ def test_what_would_be_missing_at_the_end_is_refused_at_the_start(settings, word
 
 def test_steps_that_are_there_are_measured_and_traced():
     _check_steps(TrainConfig(warmup_steps_unmeasured=7, trace_steps=[0, 7]), 8)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("variant", "dense", "variant = dense: the plan of another variant than sab"),
+        ("num_ranks", 4, "num_ranks = 4: the plan of another topology, topology.num_ranks is 2"),
+        ("barrier", "step", "barrier = step: the plan of another topology"),
+    ],
+)
+def test_the_plan_of_another_training_is_refused(key, value, words):
+    fits = {"variant": "sab", "num_ranks": 2, "barrier": "micro"}
+    topology = SimpleNamespace(num_ranks=2, barrier="micro")
+    stage = SimpleNamespace(variant="sab", topology=topology)
+    _check_plan(SimpleNamespace(**fits), stage, Path("plan"))
+    with pytest.raises(SparseBalanceError, match=rf"^plan/plan.parquet: {words}"):
+        _check_plan(SimpleNamespace(**fits | {key: value}), stage, Path("plan"))

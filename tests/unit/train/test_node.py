@@ -38,7 +38,14 @@ def test_all_nodes_meet_at_the_first_which_alone_hosts_the_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"num_tasks": 16}, {"num_tasks": 1, "hosts": ("gpu-a",)}, {"hosts": ("gpu-a",)}]
+    "changed",
+    [
+        {"num_tasks": 16},
+        {"num_tasks": 1, "hosts": ("gpu-a",)},
+        {"hosts": ("gpu-a",)},
+        {"node": 2},
+        {"node": -1},
+    ],
 )
 def test_a_step_that_is_not_a_task_on_each_node_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(SparseBalanceError, match=r"^topology.num_nodes = 2: srun started \d+ tas"):
@@ -56,6 +63,12 @@ def test_outside_a_step_a_line_says_how_to_start(missing: str) -> None:
     told = {name: value for name, value in TOLD.items() if name != missing}
     with pytest.raises(SparseBalanceError, match=f"{missing} is not set, so srun has not"):
         read_step(told)
+
+
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_NODEID", "SLURM_STEP_NUM_TASKS"])
+def test_a_number_that_is_none_is_one_line(name: str) -> None:
+    with pytest.raises(SparseBalanceError, match=r"^topology.num_nodes: .*'61234_\[1-4\]'"):
+        read_step(TOLD | {name: "61234_[1-4]"})
 
 
 def test_without_slurms_tools_the_call_is_named(

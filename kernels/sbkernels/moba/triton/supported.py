@@ -7,6 +7,7 @@ import torch
 import triton
 from torch.nn.functional import pad
 
+from sbkernels.moba.backends import Unsupported
 from sbkernels.moba.selection import num_blocks_of
 from sbkernels.moba.triton.select import MAX_NUM_BLOCKS
 
@@ -16,8 +17,10 @@ MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 128
 
 
 def check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> None:
-    """Raises ValueError for what the reference can do and these kernels cannot."""
+    """Raises Unsupported for what the reference can do and these kernels cannot."""
     num_blocks = num_blocks_of(max_seqlen, block_size)
+    if not q.is_cuda and not triton.knobs.runtime.interpret:
+        raise _unsupported("device", q.device, "a GPU")
     if q.dtype not in DTYPES:
         raise _unsupported("q.dtype", q.dtype, ", ".join(map(str, DTYPES)))
     if q.shape[2] > MAX_HEAD_DIM:
@@ -29,8 +32,8 @@ def check_supported(q: torch.Tensor, *, block_size: int, max_seqlen: int) -> Non
         raise _unsupported("max_seqlen / block_size", num_blocks, wanted)
 
 
-def _unsupported(name: str, got: object, wanted: str) -> ValueError:
-    return ValueError(
+def _unsupported(name: str, got: object, wanted: str) -> Unsupported:
+    return Unsupported(
         f"sbkernels: {name}: got {got}, wanted {wanted} (triton; the torch and reference "
         "backends take it)."
     )

@@ -168,8 +168,10 @@ class Checkpoints:
         if self._writing is None:
             return
         step, future = self._writing
-        self._writing = None
-        failure = future.result()
+        try:
+            failure = future.result()
+        finally:
+            self._writing = None  # not before: another thread may ask for what is waited for
         if failure is not None:
             place, good = step_folder(self.folder, step), self.last_good(step)
             self._say(f"WARNING: {place}: not written: {failure}; last good: {good}")

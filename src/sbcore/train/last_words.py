@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from sbcore.train.complaint import RANK0_SPEAKS_SECONDS, AlreadySaid
-from sbcore.train.lock import leave_in_words, take_over
+from sbcore.train.lock import has_left_in_words, leave_in_words, take_over
 from sbcore.train.run import TrainingRun
 from sbcore.train.signals import answering_signals
 
@@ -56,10 +56,11 @@ class _Ending:
         """Returns the error to raise once its line is written.
 
         A rank that was killed closes its connections before it lets go of its lock, and torchrun's
-        signal may come in between: so this rank asks again, and leaves its signals their say.
+        signal may come in between: so this rank asks again, and leaves its signals their say. Rank
+        0 may have spoken and still hold its lock: ending takes it a while.
         """
         line, started = self._line(reason), time.monotonic()
-        while not (self._say(reason) or self._said):
+        while not (self._say(reason) or self._said or has_left_in_words(self._run.files.folder)):
             if time.monotonic() - started > RANK0_SPEAKS_SECONDS:
                 sys.stderr.write(f"rank {self._run.files.rank}: {line}\n")
                 break

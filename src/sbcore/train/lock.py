@@ -42,6 +42,17 @@ def leave_in_words(folder: Path) -> None:
         (folder / LOCK).write_text("", encoding="utf-8")
 
 
+def has_left_in_words(folder: Path) -> bool:
+    """Returns whether the process that locked the folder, or who took over, has said why it ends.
+
+    It may still be about to end.
+    """
+    try:
+        return not (folder / LOCK).read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
 def take_over(folder: Path) -> bool:
     """Returns whether the process that locked the folder died without a word.
 
@@ -81,4 +92,5 @@ def lock(folder: Path) -> TextIO:
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}")
     file.flush()
+    os.fsync(file.fileno())  # on a network's file system other nodes' ranks would read nothing
     return file

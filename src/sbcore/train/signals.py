@@ -21,16 +21,17 @@ def answering_signals(answer: Callable[[str], None]) -> Iterator[None]:
     """
     told, tell = os.pipe()
     os.set_blocking(tell, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _ANSWERED}
+    # The pipe before the handlers, and after them: between the two a signal would be lost.
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in _ANSWERED}
     thread = threading.Thread(target=_answer, args=(told, answer), daemon=True, name="signals")
     thread.start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(-1)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
         os.close(tell)
         thread.join()
         os.close(told)

@@ -136,21 +136,40 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     assert equal(other.values(), values), "the copy changed with the training"
 
 
-def test_what_is_being_written_is_waited_for_by_any_thread(tmp_path, monkeypatch):
-    training, released = Training(tmp_path).train(1), threading.Event()
-    assert not training.checkpoints.wait_for_writer()
-    monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
-    training.save()
-
+def release_when_waited_for(monkeypatch, released):
     def begin(futures):
         released.set()
         return wait(futures)
 
     monkeypatch.setattr("sbcore.train.checkpoints.wait", begin)
+
+
+def test_what_is_being_written_is_waited_for_by_any_thread(tmp_path, monkeypatch):
+    training, released = Training(tmp_path).train(1), threading.Event()
+    assert not training.checkpoints.wait_for_writer()
+    monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
+    training.save()
+    release_when_waited_for(monkeypatch, released)
     assert training.checkpoints.wait_for_writer()
     assert training.checkpoints.last_good(1).endswith("step-00000001")
     assert not training.checkpoints.wait_for_writer()
     training.checkpoints.close()
+
+
+def test_what_training_itself_waits_for_is_waited_for_by_another_thread(tmp_path, monkeypatch):
+    training, released, asked = Training(tmp_path).train(1), threading.Event(), threading.Event()
+    monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
+    training.save()
+    writing = training.checkpoints._writing[1]
+    result = writing.result
+    monkeypatch.setattr(writing, "result", lambda: asked.set() or result())
+    closing = threading.Thread(target=training.checkpoints.close)
+    closing.start()
+    assert asked.wait(30)
+    release_when_waited_for(monkeypatch, released)
+    assert training.checkpoints.wait_for_writer()
+    assert training.checkpoints.last_good(1).endswith("step-00000001")
+    closing.join()
 
 
 def test_a_finished_checkpoint_is_taken_note_of(tmp_path):

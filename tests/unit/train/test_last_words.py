@@ -113,6 +113,20 @@ def test_where_the_first_rank_lives_and_is_silent_another_says_it_late(
     assert capsys.readouterr().err == "rank 1: " + line("why", 4)
 
 
+def test_while_the_first_rank_ends_after_its_words_no_other_speaks(tmp_path, capsys):
+    with lock(tmp_path):
+        for rank in (0, 1):
+            _Ending(run_in(tmp_path, rank=rank)).by_error("why")
+    assert capsys.readouterr().err == line("why", 4)
+
+
+def test_of_many_that_lost_the_first_rank_one_speaks(tmp_path, capsys):
+    lock(tmp_path).close()  # as the system does when a process is killed
+    for rank in (3, 1, 2):
+        _Ending(run_in(tmp_path, rank=rank)).by_error("why")
+    assert capsys.readouterr().err == line("why", 4)
+
+
 def test_when_the_first_rank_has_spoken_no_other_does(tmp_path, capsys):
     held = lock(tmp_path)
     _Ending(run_in(tmp_path)).by_signal("SIGTERM")

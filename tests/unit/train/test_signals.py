@@ -30,6 +30,28 @@ def test_a_main_thread_that_stands_in_a_call_does_not_keep_it_from_being_answere
         assert process.wait(30) == 128 + number
 
 
+EARLY = """
+import os, signal
+from sbcore.train.signals import answering_signals
+
+set_handler = signal.signal
+def ended_at_once(number, handler):
+    before = set_handler(number, handler)
+    os.kill(os.getpid(), number)
+    return before
+signal.signal = ended_at_once
+with answering_signals(lambda name: os.write(1, name.encode())):
+    signal.pause()
+"""
+
+
+def test_a_signal_that_comes_while_handlers_are_set_is_answered():
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == (b"SIGTERM", 128 + signal.SIGTERM)
+
+
 def test_after_the_block_signals_are_as_before():
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]

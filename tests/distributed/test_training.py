@@ -1,3 +1,4 @@
+import fcntl
 import json
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from tiny import planned_anew, tiny_config
+
+from sbcore.train.lock import LOCK
 
 pytestmark = pytest.mark.distributed
 
@@ -71,6 +74,8 @@ def killed(tiny_run, rank_environment, launcher, workers, tmp_path_factory):
     for process in family:
         process.kill()
     running.wait()
+    with (out / LOCK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # ranks are none of ours to wait for: they may die late
     return out, decisions
 
 

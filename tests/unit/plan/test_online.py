@@ -145,16 +145,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> TableLatencyModel:
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """Of the processor, which others may use meanwhile."""
+    started = time.process_time()
     call()
-    return (time.perf_counter() - started) * 1e3
+    return (time.process_time() - started) * 1e3
 
 
 @pytest.mark.parametrize("barrier", Barrier)
 def test_a_new_plan_is_fast_enough_for_every_step(
     table: TableLatencyModel, barrier: Barrier
 ) -> None:
-    """The aim is 1 ms; the limit here leaves room for a busy machine."""
+    """The aim is 1 ms; the limit here leaves room for a slow machine."""
     rng, topology = np.random.default_rng(2), Topology(8, barrier, 65_536, 0)
     known, times = averages(num_layers=24), []
     for _ in range(40):

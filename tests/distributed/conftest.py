@@ -47,20 +47,22 @@ def two_nodes(rank_environment, launcher):
     """
 
     def run(*words):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            place = f"localhost:{free.getsockname()[1]}"
-        meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}"]
-        command = launcher(*meeting, "--nproc-per-node=1", *words)
-        nodes = [
-            subprocess.Popen(command, env=rank_environment(), stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        try:
-            texts = [node.communicate(timeout=TIMEOUT_SECONDS)[1] for node in nodes]
-        finally:
-            for node in nodes:
-                node.terminate()  # launchers end their ranks
+        with socket.socket() as kept:
+            # The system gives a port that is bound to nobody else; who names it may listen on it.
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            kept.bind(("localhost", 0))
+            place = f"localhost:{kept.getsockname()[1]}"
+            meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}"]
+            command = launcher(*meeting, "--nproc-per-node=1", *words)
+            nodes = [
+                subprocess.Popen(command, env=rank_environment(), stderr=subprocess.PIPE, text=True)
+                for _ in range(2)
+            ]
+            try:
+                texts = [node.communicate(timeout=TIMEOUT_SECONDS)[1] for node in nodes]
+            finally:
+                for node in nodes:
+                    node.terminate()  # launchers end their ranks
         assert [node.returncode for node in nodes] == [0, 0], "".join(texts)[-4000:]
         return "".join(texts)
 

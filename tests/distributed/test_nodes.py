@@ -33,9 +33,10 @@ def srun(rank_environment, tmp_path_factory):
     """Returns a function that trains as the rule does in a job of two nodes."""
     tools = tmp_path_factory.mktemp("slurm")
     install(tools)
+    job = str(os.getpid())  # its ranks meet at a port that follows from it, which is ours alone
 
     def train(*words):
-        environment = rank_environment() | allocate(tools, num_nodes=2)
+        environment = rank_environment() | allocate(tools, num_nodes=2, job=job)
         places = [str(tools), str(Path(sys.executable).parent), environment["PATH"]]
         environment["PATH"] = os.pathsep.join(places)
         topology = TopologyConfig(num_nodes=2, device="cpu")

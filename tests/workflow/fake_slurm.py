@@ -25,10 +25,11 @@ def install(folder: Path) -> None:
         tool.chmod(0o755)
 
 
-def allocate(folder: Path, num_nodes: int) -> dict[str, str]:
+def allocate(folder: Path, num_nodes: int, *, job: str = JOB) -> dict[str, str]:
     """Starts a job of so many nodes; returns what its first node's environment says of it."""
     (folder / "num_nodes").write_text(str(num_nodes))
-    return {"SLURM_JOB_ID": JOB, "SLURM_NNODES": str(num_nodes)}
+    (folder / "job").write_text(job)
+    return {"SLURM_JOB_ID": job, "SLURM_NNODES": str(num_nodes)}
 
 
 def calls(folder: Path, name: str) -> list[list[str]]:
@@ -67,7 +68,9 @@ def sbatch(folder: Path, words: list[str]) -> int:
 def srun(folder: Path, words: list[str]) -> int:
     """Runs a step: its tasks, spread evenly over its nodes."""
     asked, command = options(words)
-    if os.environ.get("SLURM_JOB_ID") != JOB or "INSIDE_A_STEP" in os.environ:
+    job = folder / "job"
+    ours = job.exists() and os.environ.get("SLURM_JOB_ID") == job.read_text()
+    if not ours or "INSIDE_A_STEP" in os.environ:
         sys.stderr.write("srun: no job, or inside a step that holds all of it\n")
         return 1
     allocated = int((folder / "num_nodes").read_text())

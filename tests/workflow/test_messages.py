@@ -94,6 +94,27 @@ def test_own_data_without_tokenizer_and_tasks_says_what_to_name(pipeline: Pipeli
     assert "Traceback" not in done.stderr
 
 
+def test_a_task_that_is_not_there_is_named_before_anything_is_trained(pipeline: Pipeline) -> None:
+    (pipeline.folder / "mine.yaml").write_text("run: x\nevaluate:\n  tasks: [recal]\n")
+    done = pipeline.call("-n", "--configfile", "mine.yaml")
+    assert done.returncode == 2
+    assert "mine.yaml:3: evaluate.tasks = 'recal': unknown. Did you mean 'recall'?" in done.stderr
+    (pipeline.folder / "own" / "config").mkdir(parents=True)
+    text = "run: x\nevaluate:\n  longbench: own\n  tasks: [qasper]\n"
+    (pipeline.folder / "mine.yaml").write_text(text)
+    done = pipeline.call("-n", "--configfile", "mine.yaml")
+    assert done.returncode == 2
+    assert "mine.yaml:4: own: qasper: no qasper.jsonl or qasper.jsonl.gz in it" in done.stderr
+
+
+def test_results_that_cannot_be_written_are_a_line(pipeline: Pipeline) -> None:
+    (pipeline.folder / "results").write_text("a file where the folder should be")
+    done = pipeline.call("-n")
+    assert done.returncode == 2
+    assert "results/demo/config: Not a directory. check the path, its rights" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_plan_of_another_data_set_is_a_line_and_starts_no_rank(finished: Pipeline) -> None:
     (finished.folder / "real-checks").touch()
     plan = finished.folder / "results" / "demo" / "variants" / "sab" / "plan" / "plan.parquet"

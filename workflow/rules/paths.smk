@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sbcore.config.load import parse_config
 from sbcore.errors import ConfigError
+from sbcore.evaluate.asked import check_asked
 from sbcore.workflow.checks import check_paths
 from sbcore.workflow.code import code_digest
 from sbcore.workflow.freeze import freeze_stages
@@ -23,6 +24,7 @@ def read_config():
         files = [as_typed(file) for file in workflow.configfiles]
         found = parse_config(config, files)
         check_paths(found, files)
+        check_asked(found, files)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -43,7 +45,13 @@ def stage_config(name):
 
 
 # Written here, not by a rule: a rule that rewrites one of them would rerun what reads any of them.
-freeze_stages(CONFIG, Path(in_run("config")))
+try:
+    freeze_stages(CONFIG, Path(in_run("config")))
+except OSError as error:
+    sys.stderr.write(
+        f"{error.filename}: {error.strerror}. check the path, its rights and the disk.\n"
+    )
+    sys.exit(2)
 
 
 # `tee -i`: Ctrl-C reaches tee, too, and how a stage ended would be neither shown nor kept.

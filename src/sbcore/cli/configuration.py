@@ -15,10 +15,12 @@ _File = Annotated[Path, typer.Argument(help="A configuration, such as config/dem
 def check(file: _File) -> None:
     """Say whether a configuration is right; all its mistakes at once, exit code 2."""
     from sbcore.config.load import load_config
+    from sbcore.evaluate.asked import check_asked
     from sbcore.workflow.checks import check_paths
 
     config = load_config(file)
     check_paths(config, [file])
+    check_asked(config, [file])
     sys.stdout.write(f"{file}: ok, variants: {', '.join(config.variants)}\n")
 
 

@@ -4,7 +4,7 @@ LongBench: ``config/dataset2prompt.json``, ``config/dataset2maxlen.json``, rows 
 the folder itself as ``TASK.jsonl`` or ``TASK.jsonl.gz``. Described: ``tasks.json`` and the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -55,28 +55,45 @@ def load_tasks(
     Raises:
         SparseBalanceError: A folder, a task in it, its rows or its template are missing or wrong.
     """
+    described = _described(folders)
+    if not names:
+        raise SparseBalanceError(
+            "evaluate.tasks = []: nothing to evaluate. name at least one task."
+        )
+    return [
+        _load_task(folder, task, described[folder], max_examples)
+        for task, folder in _find_tasks(names, described)
+    ]
+
+
+def check_tasks(folders: Sequence[Path], names: Sequence[str]) -> None:
+    """Raises SparseBalanceError for a task that is not there; examples are not read."""
+    for task, folder in _find_tasks(names, _described(folders)):
+        _rows_path(folder, task.name)
+
+
+Described = Mapping[Path, Mapping[str, TaskDescription]]
+
+
+def _described(folders: Sequence[Path]) -> Described:
     for folder in folders:
         if not folder.is_dir():
             raise SparseBalanceError(
                 f"{folder}: no such folder. give a LongBench folder or one with a {FILE}."
             )
-    if not names:
-        raise SparseBalanceError(
-            "evaluate.tasks = []: nothing to evaluate. name at least one task."
-        )
-    described = {folder: read_descriptions(folder) for folder in folders}
+    return {folder: read_descriptions(folder) for folder in folders}
+
+
+def _find_tasks(names: Sequence[str], described: Described) -> Iterator[tuple[Task, Path]]:
+    """Yields each task with the folder that it is in."""
     merged = {name: entry for entries in described.values() for name, entry in entries.items()}
     tasks = {name: entry.as_task(name) for name, entry in merged.items()}
-    place, groups = ", ".join(map(str, folders)), group_names(merged)
-    loaded = []
-    for name in expand_names(names, merged, folders):
-        task = find_task(name, tasks, place=place, groups=groups)
-        folder = _folder_of(name, described)
-        loaded.append(_load_task(folder, task, described[folder], max_examples))
-    return loaded
+    place, groups = ", ".join(map(str, described)), group_names(merged)
+    for name in expand_names(names, merged, [*described]):
+        yield find_task(name, tasks, place=place, groups=groups), _folder_of(name, described)
 
 
-def _folder_of(name: str, described: Mapping[Path, Mapping[str, TaskDescription]]) -> Path:
+def _folder_of(name: str, described: Described) -> Path:
     """Returns where a task is looked for: where it is described, else where its examples are."""
     by_word = [folder for folder, entries in described.items() if name in entries]
     by_rows = [folder for folder in described if rows_file(folder, name) is not None]

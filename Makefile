@@ -8,6 +8,11 @@ CORES ?= all
 # More words for snakemake, as in: make run ARGS=-n
 ARGS ?=
 
+# ARGS="--config run=mine_lora" writes elsewhere than the configuration says.
+OTHER_RUN := $(patsubst run=%,%,$(filter run=%,$(ARGS)))
+PAGE := $(CURDIR)/results/$(OTHER_RUN)/report/index.html
+WHERE = $(if $(OTHER_RUN),test ! -f $(PAGE) || echo "Report: file://$(PAGE)",sb config where $(CONFIG))
+
 BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 INSTALLED := .venv/.installed
@@ -39,7 +44,7 @@ $(INSTALLED): requirements.lock requirements-dev.lock
 run: setup ## the whole pipeline; CONFIG=config/smoke.yaml for another one, ARGS=-n to look first
 	@sb config check $(CONFIG)
 	snakemake --configfile $(CONFIG) --cores $(CORES) $(ARGS)
-	@sb config where $(CONFIG)
+	@$(WHERE)
 
 rerun: setup ## force one stage and what follows it: make rerun STAGE=train_variant
 	snakemake --configfile $(CONFIG) --cores $(CORES) --forcerun $(STAGE) $(ARGS)

@@ -162,11 +162,24 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     base = base_folder(folder)
     if base is None:
         return _load_whole(folder, dtype)
+    _check_adapters(folder, base)
     from peft import PeftModel
 
     with warnings.catch_warnings():  # peft asks the library by a name that it renamed
         warnings.simplefilter("ignore", FutureWarning)
         return PeftModel.from_pretrained(_load_whole(base, dtype), folder).merge_and_unload()
+
+
+def _check_adapters(folder: Path, base: Path) -> None:
+    """Refuses adapters without weights, for which peft looks in the net, or without their base."""
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise SparseBalanceError(f"{weights}: missing. copy the whole directory.")
+    if not base.is_dir():
+        raise SparseBalanceError(
+            f"{folder / 'adapter_config.json'}: base_model_name_or_path = {base}: no such folder. "
+            "write there where the base model lies now."
+        )
 
 
 def _load_whole(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":

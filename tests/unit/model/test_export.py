@@ -113,6 +113,19 @@ def test_adapters_are_no_model_to_start_from(source, tmp_path):
         fill_model(model, out, device=torch.device("cpu"), seed=0)
 
 
+def test_adapters_without_weights_or_base_are_refused(source, tmp_path):
+    config = ModelConfig(lora=LORA.model_copy(update={"save": "adapter"}))
+    out = save(trained(source, config), tmp_path / "model", config, source)
+    words = json.loads((out / "adapter_config.json").read_text())
+    gone = words | {"base_model_name_or_path": str(tmp_path / "gone")}
+    (out / "adapter_config.json").write_text(json.dumps(gone))
+    with pytest.raises(SparseBalanceError, match=r"adapter_config.json: base_model.*gone: no such"):
+        load_model(out, dtype=torch.float32)
+    (out / "adapter_model.safetensors").unlink()
+    with pytest.raises(SparseBalanceError, match=r"adapter_model.safetensors: missing"):
+        load_model(out, dtype=torch.float32)
+
+
 def test_large_models_are_written_in_several_files(source, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_MAX_FILE_BYTES", 20_000)
     config = ModelConfig()

@@ -1,6 +1,7 @@
 """What pages claim: links lead somewhere, verbs exist, configurations are valid, code runs."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,22 @@ def test_a_path_in_args_is_a_target_and_no_configuration(repository: Path) -> No
     calls = re.findall(r"^\tsnakemake (.*)$", (repository / "Makefile").read_text(), re.M)
     assert len(calls) == 2
     assert all(call.startswith("--configfile $(CONFIG) --cores ") for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "sb config where config/demo.yaml"),
+        (
+            "--config run=mine_lora 'model={lora: {rank: 32}}'",
+            "/results/mine_lora/report/index.html",
+        ),
+    ],
+)
+def test_the_report_named_is_that_of_the_run(repository: Path, more: str, said: str) -> None:
+    words = ["make", "--dry-run", "-o", ".venv/.installed", "run", f"ARGS={more}"]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=True)
+    assert said in done.stdout.splitlines()[-1]
 
 
 def test_the_newest_change_is_of_this_version(repository: Path) -> None:

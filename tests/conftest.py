@@ -22,7 +22,7 @@ if not torch.cuda.is_available():
 from sbcore.collector import collect_seldom
 
 # What the shell says of terminals, jobs and servers must not decide what tests find.
-FOREIGN = ("FORCE_COLOR", "TTY_", "SLURM_", "MLFLOW_TRACKING_", "SNAKEMAKE_")
+FOREIGN = ("FORCE_COLOR", "TTY_", "SLURM_", "MLFLOW_TRACKING_", "SNAKEMAKE_", "PYTHONHASHSEED")
 for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
     del os.environ[variable]
 os.environ["COLUMNS"] = "80"

@@ -91,13 +91,19 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, str | bool | None]:
-    """Returns the commit of the checkout that holds this package and whether it has edits."""
+    """Returns the commit of the checkout that holds this package and whether it has edits.
+
+    Both are None without git or a checkout.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain", "--untracked-files=no")

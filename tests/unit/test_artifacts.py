@@ -7,6 +7,7 @@ import pytest
 
 from sbcore.artifacts import (
     digest_file,
+    git_state,
     read_json,
     replace_when_done,
     write_json,
@@ -65,6 +66,11 @@ def test_folder_digest_follows_names_and_bytes(tmp_path: Path) -> None:
     renamed = digest_file(tmp_path / "x")
     (tmp_path / "x" / "b").write_text("2")
     assert len({first, renamed, digest_file(tmp_path / "x")}) == 3
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state() == {"commit": None, "dirty": None}
 
 
 def test_manifest_says_what_numbers_rest_on(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sbcore.artifacts import digest_file, package_versions
+from sbcore.artifacts import digest_file, git_state, package_versions
 
 SCRIPTS = (
     *("quality_recipe", "quality_runs", "quality_training"),
@@ -62,7 +62,7 @@ def test_a_row_for_each_reading_and_what_made_them(scripts, folder, tmp_path, mo
     assert [row["longbench_s"] for row in rows] == ["4.0", "4.0"]
     manifest = json.loads((tmp_path / "alone-manifest.json").read_text())
     assert manifest["command"] == ["smollm2_alone.py", str(folder), str(table), "--device", "cpu"]
-    assert len(manifest["commit"]) == 40
+    assert manifest["commit"] == git_state()["commit"]
     assert manifest["backend"] == "sdpa, torch"
     assert manifest["packages"] == package_versions()
     assert manifest["inputs"]["start"] == digest_file(folder / "start")

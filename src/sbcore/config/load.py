@@ -33,13 +33,19 @@ def parse_config(values: Mapping[str, Any], files: Sequence[Path]) -> Config:
 
 
 def load_stage(path: Path, stage: type[StageT]) -> StageT:
-    """Returns one stage's part, as `sb freeze` wrote it."""
+    """Returns one stage's part, as `sb freeze` wrote it; raises SparseBalanceError for another."""
+    if path.suffix in (".yaml", ".yml"):
+        raise SparseBalanceError(
+            f"{path}: a whole configuration, this command reads a stage's part of it. "
+            f"write the parts: sb freeze {path} --out FOLDER"
+        )
     try:
         return stage.model_validate(read_json(path))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise SparseBalanceError(
-            f"{path}: {where}: does not fit this version. rerun: snakemake --cores all"
+            f"{path}: {where}: another stage's part, or does not fit this version. "
+            f"write the parts: sb freeze CONFIG --out {path.parent}"
         ) from None
 
 

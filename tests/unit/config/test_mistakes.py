@@ -77,6 +77,12 @@ def test_a_stage_file_of_another_version_is_refused(tmp_path: Path) -> None:
         load_stage(tmp_path / "plan.json", PlanStage)
 
 
+def test_a_whole_configuration_is_no_stage_s_part(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 1\n")
+    with pytest.raises(SparseBalanceError, match=r"run.yaml: a whole configuration, .* sb freeze"):
+        load_stage(tmp_path / "run.yaml", PlanStage)
+
+
 def test_a_value_that_replaced_the_file_s_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("seed: 1\ntopology: {num_ranks: 0}\n")

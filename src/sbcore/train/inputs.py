@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sbcore.artifacts import read_json
 from sbcore.config.load import load_stage
 from sbcore.config.stages import TrainStage
-from sbcore.config.training import TrainConfig
+from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.data.read import TokenStore
 from sbcore.device import choose_device, device_name
 from sbcore.errors import SparseBalanceError
@@ -74,6 +74,7 @@ def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.devic
     plan = PlanFile(arguments.plan / "plan.parquet", index=arguments.data / "index.parquet")
     _check_plan(plan, stage, arguments.plan)
     _check_steps(stage.train, plan.num_steps)
+    _check_start(stage.model, arguments.model)
     if arguments.model is not None:
         _check_vocabulary(arguments.model, arguments.data)
     latency = TableLatencyModel.read(
@@ -126,6 +127,15 @@ def _check_steps(train: TrainConfig, num_steps: int) -> None:
         raise SparseBalanceError(
             f"train.trace_steps = {train.trace_steps}: there is no step {beyond[0]}, the run has "
             f"{num_steps}, counted from 0. name others."
+        )
+
+
+def _check_start(model: ModelConfig, given: Path | None) -> None:
+    """Refuses random weights where a directory is configured: nobody would see it but the loss."""
+    if model.path is not None and given is None:
+        raise SparseBalanceError(
+            f"model.path = {model.path}: --model is not given, so random weights would be trained. "
+            f"add --model {model.path}."
         )
 
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sbcore.config.training import TrainConfig
+from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.errors import SparseBalanceError
-from sbcore.train.inputs import _check_plan, _check_steps, _check_vocabulary
+from sbcore.train.inputs import _check_plan, _check_start, _check_steps, _check_vocabulary
 
 
 def folders(tmp_path, *, has, needs):
@@ -73,3 +73,11 @@ def test_the_plan_of_another_training_is_refused(key, value, words):
     _check_plan(SimpleNamespace(**fits), stage, Path("plan"))
     with pytest.raises(SparseBalanceError, match=rf"^plan/plan.parquet: {words}"):
         _check_plan(SimpleNamespace(**fits | {key: value}), stage, Path("plan"))
+
+
+def test_a_configured_model_that_is_not_given_is_no_reason_for_random_weights():
+    _check_start(ModelConfig(), None)
+    _check_start(ModelConfig(), Path("base"))  # the demo's own
+    _check_start(ModelConfig(path="models/mine"), Path("elsewhere/mine"))
+    with pytest.raises(SparseBalanceError, match=r"^model.path = models/mine: --model is not"):
+        _check_start(ModelConfig(path="models/mine"), None)

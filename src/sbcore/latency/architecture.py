@@ -24,12 +24,18 @@ def read_architecture(
     """Returns the directory's architecture, or the configured shape with so many words.
 
     Raises:
-        SparseBalanceError: The directory holds no supported model, or nothing says how many words.
+        SparseBalanceError: The directory holds no supported model, one is configured but not
+            given, or nothing says how many words.
     """
     from sbcore.model.build import read_model_config, shape_config
 
     if model_dir is not None:
         return read_model_config(model_dir)
+    if config.model.path is not None:
+        raise SparseBalanceError(
+            f"model.path = {config.model.path}: --model is not given, so another model, "
+            f"model.shape's, would be measured. add --model {config.model.path}."
+        )
     words = vocab_size or config.model.shape.vocab_size
     if words is None:
         raise SparseBalanceError(

@@ -277,3 +277,12 @@ def test_a_grid_with_nothing_between_its_lengths_is_refused_at_once(tmp_path: Pa
     with pytest.raises(SparseBalanceError, match="only 0 points between them"):
         profile(tmp_path, stage(latency=short))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configured_model_that_is_not_given_is_no_reason_to_measure_another(
+    tmp_path: Path,
+) -> None:
+    configured = stage(model=ModelConfig(path="models/mine", shape=SHAPE))
+    with pytest.raises(SparseBalanceError, match=r"^model.path = models/mine: --model is not give"):
+        profile(tmp_path, configured)
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,8 @@ from sbcore.cli import (
     simulation,
     variants,
 )
+from sbcore.cli.usage import run_app
+from sbcore.cli.version import everywhere
 from sbcore.collector import collect_seldom
 from sbcore.errors import SparseBalanceError
 
@@ -28,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.callback()(everywhere)
 for group in (inputs, profiles, variants, evaluation, benchmarks, simulation, runs):
     for command in group.COMMANDS:
         app.command()(command)
@@ -39,7 +42,7 @@ def main() -> None:
     """Runs a command; exits with 2 and a line per mistake on bad input, with 130 on Ctrl-C."""
     collect_seldom()
     try:
-        app()
+        run_app(app)
     except SparseBalanceError as error:
         _fail(str(error))
     except OSError as error:

@@ -4,11 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+import sbcore
 import sbcore.cli
+from sbcore.artifacts import git_state
 from sbcore.cli.progress import describe, make_progress
 from sbcore.cli.stage import Outcome, Stage, run_stage
 from sbcore.config.stages import ProfileLengthsStage
@@ -47,6 +52,89 @@ def test_a_missing_option_is_named(
 ) -> None:
     assert call(monkeypatch, "evaluate", "--out", "x") == 2
     assert capsys.readouterr().err.startswith("--config: missing.")
+
+
+def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+COMMANDS = dict(commands(get_command(sbcore.cli.app)))
+NEEDS = {
+    words: [one.opts[0] for one in command.params if one.required]
+    for words, command in COMMANDS.items()
+}
+
+
+def test_all_commands_are_known_here() -> None:
+    assert len(COMMANDS) > 15
+    assert {("simulate",), ("plan",), ("config", "check")} <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("words", [words for words, names in NEEDS.items() if names])
+def test_all_that_is_missing_is_one_line(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    called = " ".join(["sb", *words])
+    expected = f"{called}: missing {', '.join(NEEDS[words])}. what it takes: {called} --help\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_an_unknown_option_is_one_line(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words, "--zzz") == 2
+    called = " ".join(["sb", *words])
+    error = capsys.readouterr().err
+    assert error == f"{called}: no such option: --zzz. what it takes: {called} --help\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bogus"], "sb: no such command 'bogus'. what it takes: sb --help"),
+        (["simulat"], "sb: no such command 'simulat'. Did you mean 'simulate'? what it takes:"),
+        (["config", "bogus"], "sb config: no such command 'bogus'."),
+        (["config", "check", "a", "b"], "sb config check: got unexpected extra argument(s) (b)."),
+        (["plan", "--out"], "sb plan: option '--out' requires an argument."),
+        (["simulate", "--global-batch", "two"], "sb simulate: invalid value for '--global-batch':"),
+        (["simulate", "--steps", "0"], "sb simulate: invalid value for '--steps':"),
+    ],
+)
+def test_wrong_words_are_one_line(
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert error.endswith(" --help\n")
+    assert error.count("\n") == 1
+
+
+def test_the_version_is_told_with_its_commit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--version") == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"sparsebalance {sbcore.__version__}, ")
+    assert (git_state()["commit"] or "no git checkout") in said
+
+
+def test_no_words_show_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch) == 2
+    shown = capsys.readouterr()
+    assert "Load-balanced long-context training" in shown.out + shown.err
+    assert "simulate" in shown.out + shown.err
 
 
 def test_unwritable_output_is_a_line(

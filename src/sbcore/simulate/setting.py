@@ -126,7 +126,7 @@ def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, st
             coefficients=np.array(_COEFFICIENTS),
         )
         return model, block_size, "analytic, uncalibrated"
-    profile = _profile(Path(source))
+    profile = find_profile(source)
     header = profile_files(profile)[1]
     head = read_json(header)
     measured = head.get("block_size") if isinstance(head, dict) else None
@@ -136,9 +136,13 @@ def load_latency(source: str, *, block_size: int) -> tuple[LatencyModel, int, st
     return TableLatencyModel.read(profile, block_size=measured), measured, name
 
 
-def _profile(source: Path) -> Path:
-    """Returns a profile that is there: its folder, or its table with a json beside it."""
-    beside = source.parent if source.name == HEADER else source
+def find_profile(source: str) -> Path:
+    """Returns a profile that is there: its folder, or its table with a json beside it.
+
+    Raises SparseBalanceError where there is none.
+    """
+    path = Path(source)
+    beside = path.parent if path.name == HEADER else path
     if not profile_files(beside)[1].is_file():
         raise SparseBalanceError(
             f"--latency = {source}: no latency profile there. give a folder with {HEADER}, "

@@ -11,6 +11,7 @@ from rich.table import Table
 from sbcore.plan.sampling import describe_sampling
 from sbcore.simulate.run import VariantResult
 from sbcore.simulate.setting import Setting
+from sbcore.types import Barrier
 
 
 def to_json(results: Sequence[VariantResult]) -> str:
@@ -26,24 +27,30 @@ def describe(setting: Setting) -> list[str]:
     lines = [
         f"simulated, not measured: {setting.num_steps} steps of {setting.global_batch} sequences "
         f"on {ranks}, barrier {setting.barrier}, top_k {setting.config.top_k} "
-        f"of {setting.block_size} tokens",
+        f"of {setting.block_size} tokens, micro-batches up to {setting.config.max_tokens} tokens",
         f"latency: {setting.latency_name}",
         f"coverage by law: {setting.config.coverage.sentence}",
     ]
-    if setting.num_extrapolated:
-        lines.append(extrapolation(setting))
+    lines += notes(setting)
     if setting.config.look_ahead > 1:
         lines.append(f"global batches: {describe_sampling(setting.sampling)}")
     slow = [f"rank {r} x {f:g}" for r, f in enumerate(setting.speed_factors) if f != 1.0]
     return lines + ([f"times of {', '.join(slow)}; plans know it"] if slow else [])
 
 
-def extrapolation(setting: Setting) -> str:
-    """Returns the sentence that flags sequences beyond the latency table."""
-    return (
-        f"extrapolated: {setting.num_extrapolated} of {len(setting.lengths)} sequences are longer "
-        "than the latency table measured"
-    )
+def notes(setting: Setting) -> list[str]:
+    """Returns what numbers alone would not show, a sentence per line."""
+    lines = []
+    if setting.num_extrapolated:
+        lines.append(
+            f"extrapolated: {setting.num_extrapolated} of {len(setting.lengths)} sequences are "
+            "longer than the latency table measured"
+        )
+    if setting.barrier is Barrier.STEP and setting.num_stages > 1:
+        lines.append("barrier step of pipelines is barrier pipeline: the same numbers")
+    if setting.barrier is Barrier.PIPELINE and setting.num_stages == 1:
+        lines.append("barrier pipeline of ranks without stages is barrier step: the same numbers")
+    return lines
 
 
 def print_table(setting: Setting, results: Sequence[VariantResult]) -> None:

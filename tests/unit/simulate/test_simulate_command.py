@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import sbcore.cli
+from sbcore.config.simulation import SimulationConfig
 from sbcore.latency.table import HEADER, TABLE, profile_files
 from sbcore.plan import bench
 
@@ -120,17 +122,75 @@ def test_a_measured_table_is_used_and_refuses_what_it_does_not_reach(
     bench._write_profile(tmp_path / "profile")
     for one in profile_files(tmp_path / "profile"):  # a table of another name, beside its json
         shutil.copy(one, tmp_path / f"h100{one.suffix}")
-    assert call(monkeypatch, lengths=str(lengths), latency=str(tmp_path / file)) == 0
+    words = {"lengths": str(lengths), "latency": str(tmp_path / file), "top_k": "32"}
+    words["max_tokens"] = "65536"
+    assert call(monkeypatch, **words) == 0
     assert f"latency: {tmp_path / file}, measured on" in capsys.readouterr().out
     with lengths.open("a") as rows:
         rows.write("100,65537\n")
-    assert call(monkeypatch, lengths=str(lengths), latency=str(tmp_path / file)) == 2
+    assert call(monkeypatch, **words) == 2
     assert "does not reach 65537 tokens at top_k 32 (1 of 101" in capsys.readouterr().err
-    words = {"lengths": str(lengths), "latency": str(tmp_path / file), "max_extrapolation": "1.5"}
+    words["max_extrapolation"] = "1.5"
     assert call(monkeypatch, **words) == 0
     assert "extrapolated: 1 of 101 sequences" in " ".join(capsys.readouterr().out.split())
     assert call(monkeypatch, **words, json="") == 0
     assert "extrapolated: 1 of 101 sequences" in capsys.readouterr().err
+
+
+def test_a_profile_s_own_setting_is_taken_and_none_is_guessed(
+    lengths: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "profile"
+    bench._write_profile(folder)
+    words = {"lengths": str(lengths), "latency": str(folder)}
+    assert call(monkeypatch, **words, max_tokens="4096") == 2
+    error = capsys.readouterr().err
+    assert error == f"{folder / HEADER}: top_k: not stated. give --top-k N.\n"
+    assert call(monkeypatch, **words, top_k="8") == 2
+    assert "max_tokens: not stated. give --max-tokens N.\n" in capsys.readouterr().err
+    head = json.loads((folder / HEADER).read_text())
+    (folder / HEADER).write_text(json.dumps(head | {"top_k": 8, "max_tokens": 4096}))
+    said = "top_k {} of 256 tokens, micro-batches up to {} tokens\n"
+    assert call(monkeypatch, **words) == 0
+    assert said.format(8, 4096) in capsys.readouterr().out
+    assert call(monkeypatch, **words, top_k="16", max_tokens="8192") == 0
+    assert said.format(16, 8192) in capsys.readouterr().out
+
+
+def test_the_help_tells_the_defaults() -> None:
+    shown = {
+        option.name: option.show_default
+        for option in get_command(sbcore.cli.app).commands["simulate"].params
+    }
+    ours = SimulationConfig()
+    formula = ("top_k", "max_tokens")
+    for name, key in {"steps": "num_steps", "seed": "seed", "look_ahead": "look_ahead"}.items():
+        assert shown[name] == str(getattr(ours, key))
+    assert float(shown["max_extrapolation"]) == ours.max_extrapolation
+    assert [shown[name] for name in formula] == [
+        f"the profile's; {getattr(ours, name)} for analytic" for name in formula
+    ]
+    assert shown["column"]
+
+
+def test_step_of_pipelines_is_pipeline_and_that_is_said(
+    lengths: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for topology, other in (("dp=2,pp=4", "step"), ("dp=2", "pipeline")):
+        own = "pipeline" if other == "step" else "step"
+        shown = {}
+        for barrier in (own, other):
+            asked = {"topology": topology, "barrier": barrier, "json": ""}
+            assert call(monkeypatch, lengths=str(lengths), **asked) == 0
+            shown[barrier] = capsys.readouterr()
+        assert shown[own].out == shown[other].out
+        assert shown[own].err == ""
+        assert f"is barrier {own}: the same numbers\n" in shown[other].err
+        assert call(monkeypatch, lengths=str(lengths), topology=topology, barrier=other) == 0
+        assert f"is barrier {own}: the same numbers\n" in capsys.readouterr().out
 
 
 def test_an_index_is_read_too(

@@ -17,28 +17,37 @@ pytestmark = pytest.mark.distributed
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.25, "targets": ["q_proj", "up_proj"]}
 
 
+SHAPE = ("model_type", "head_dim", "hidden_size", "intermediate_size", "num_attention_heads")
+
+
 @pytest.fixture(scope="module")
-def lora_profile(tiny_run, tmp_path_factory):
-    """The latency profile, passed off as one of adapters: weights are what is looked at here."""
-    folder = tmp_path_factory.mktemp("profile") / "lora"
+def any_profile(tiny_run, tmp_path_factory):
+    """The latency profile, stating neither model nor adapters: weights are looked at here."""
+    folder = tmp_path_factory.mktemp("profile") / "any"
     shutil.copytree(tiny_run.folder / "profile", folder)
     facts = json.loads((folder / "latency.json").read_text())
-    (folder / "latency.json").write_text(json.dumps(facts | {"lora_rank": LORA["rank"]}))
+    for key in (*SHAPE, "vocab_size", "lora_rank", "lora_targets"):
+        del facts[key]
+    (folder / "latency.json").write_text(json.dumps(facts))
     return folder
 
 
+def with_profile(words, folder):
+    words[words.index("--latency") + 1] = str(folder)
+    return words
+
+
 @pytest.fixture(scope="module")
-def train(tiny_run, lora_profile, forked):
+def train(tiny_run, any_profile, forked):
     """Returns a function that trains with other settings of the model."""
 
     def run(out, *more, **model):
-        words = tiny_run.words("baseline", out)
+        words = with_profile(tiny_run.words("baseline", out), any_profile)
         path = out.with_suffix(".json")
         stage = json.loads((tiny_run.folder / "config/train.baseline.json").read_text())
         stage["model"] |= model
         path.write_text(json.dumps(stage))
         words[words.index("--config") + 1] = str(path)
-        words[words.index("--latency") + 1] = str(lora_profile)
         forked("-m", "sbcore.train", *words, *more)
         return [
             json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()
@@ -84,12 +93,13 @@ def test_a_directory_gives_its_weights_and_adapters_name_it(train, tmp_path):
     assert len(load_file(tmp_path / "out/model/adapter_model.safetensors")) == 2 * 2 * 2
 
 
-def test_weights_that_do_not_fit_are_one_line(forked, tiny_run, tmp_path):
+def test_weights_that_do_not_fit_are_one_line(forked, tiny_run, any_profile, tmp_path):
     source = tmp_path / "source"
     write_tiny_model(source, "llama")
     path = source / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 51}))
-    words = [*tiny_run.words("baseline", tmp_path / "out"), "--model", str(source)]
+    words = with_profile(tiny_run.words("baseline", tmp_path / "out"), any_profile)
+    words += ["--model", str(source)]
     done = forked("-m", "sbcore.train", *words, check=False)
     lines = [line for line in done.stderr.splitlines() if "config.json says [51, 36]" in line]
     assert len(lines) == 1

@@ -1,10 +1,15 @@
-"""The architecture of the model that is measured, from its directory or the configuration."""
+"""The architecture of the model that is measured, from its directory or the configuration.
+
+What a table's times depend on of it, which is known without torch too.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sbcore.config.stages import ProfileLatencyStage
+from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
+from sbcore.model import files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -53,3 +58,30 @@ def describe_shape(architecture: "PretrainedConfig") -> dict[str, Any]:
     shape = {key: getattr(architecture, key) for key in _SHAPE}
     layers = {"num_layers": architecture.num_hidden_layers, "head_dim": head_dim}
     return {"model_type": architecture.model_type} | layers | shape
+
+
+def trained_shape(model: ModelConfig, model_dir: Path | None, *, vocab_size: int) -> dict[str, Any]:
+    """Returns what `describe_shape` says of a training's model, as far as it is written down.
+
+    A directory need not state what follows from the rest. ``vocab_size`` is that of the data, which
+    a configured shape may leave open.
+
+    Raises:
+        SparseBalanceError: The directory holds no model.
+    """
+    if model_dir is None:
+        written = _spelled_out(model.shape, vocab_size)
+    else:
+        written = files.read_architecture(model_dir)
+    keys = {"num_layers": "num_hidden_layers"} | {
+        key: key for key in ("model_type", "head_dim", *_SHAPE)
+    }
+    return {name: written[key] for name, key in keys.items() if written.get(key) is not None}
+
+
+def _spelled_out(shape: ModelShape, vocab_size: int) -> dict[str, Any]:
+    return shape.model_dump() | {
+        "model_type": "qwen2",
+        "head_dim": shape.head_dim or shape.hidden_size // shape.num_attention_heads,
+        "vocab_size": shape.vocab_size or vocab_size,
+    }

@@ -5,7 +5,7 @@ No torch is imported here.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.errors import SparseBalanceError
@@ -14,7 +14,7 @@ LOSS = "chunked"
 """`model.loss`: logits of a chunk of targets at a time. Another one needs another word, so that
 tables of this one are told apart."""
 
-_NEWER = ("forward", "loss")
+_NEWER = ("forward", "loss", "lora_targets")
 """Facts that tables measured before do not state."""
 
 
@@ -23,7 +23,7 @@ def how_trained(model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
 
     Whose forward runs the layers is decided where the model is made: `as_trained.forward_of`.
     """
-    recomputes = train.activation_checkpointing != "none"
+    recomputes, lora = train.activation_checkpointing != "none", model.lora
     return {
         "dtype": model.dtype,
         "loss": LOSS,
@@ -32,14 +32,28 @@ def how_trained(model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
         "layers_per_shard": train.layers_per_shard,
         "keep_gathered": train.keep_gathered,
         "compile_layers": train.compile_layers,
-        "lora_rank": None if model.lora is None else model.lora.rank,
+        "lora_rank": None if lora is None else lora.rank,
+        "lora_targets": None if lora is None else sorted(set(lora.targets)),
     }
 
 
-def refuse_other(table: Path, head: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+def stated(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a header states, outright or by what it states: no adapters, no targets."""
+    has_none = "lora_rank" in head and head["lora_rank"] is None
+    return ({"lora_targets": None} if has_none else {}) | dict(head)
+
+
+def refuse_other(
+    table: Path,
+    head: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    *,
+    of: Literal["model", "training"],
+) -> None:
     """Refuses a table that was measured otherwise than a training runs, by the first fact.
 
-    What the table does not state at all is said on stderr where it is read.
+    The facts are those ``of`` its model (`architecture.trained_shape`) or of its settings. What the
+    table does not state at all is said on stderr where it is read.
 
     Raises:
         SparseBalanceError: Plans made with it would rest on the times of something else.
@@ -47,14 +61,14 @@ def refuse_other(table: Path, head: Mapping[str, Any], trained: Mapping[str, Any
     for key, value in trained.items():
         if key in head and head[key] != value:
             raise SparseBalanceError(
-                f"{table}: {key} = {head[key]}: the times of another training, where it is "
+                f"{table}: {key} = {head[key]}: the times of another {of}, where it is "
                 f"{value}. measure a table for this one: sb profile-latency."
             )
 
 
 def unstated(table: Path, head: Mapping[str, Any]) -> Iterator[str]:
     """Yields a line for a table that does not state how its layers ran."""
-    missing = [key for key in _NEWER if key not in head]
+    missing = [key for key in _NEWER if key not in stated(head)]
     if missing:
         yield (
             f"{table}: {', '.join(missing)}: not stated: an older version's times, which may not "

@@ -7,6 +7,7 @@ from typing import Any
 from sbcore.artifacts import digest_file, read_json
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.made_for import stated
 from sbcore.latency.table import profile_files, read_points
 from sbcore.latency.write import write_profile
 
@@ -15,7 +16,7 @@ _SAME = (
     *("model_type", "num_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
     *("activation_checkpointing", "recompute_above_tokens", "compile_layers", "lora_rank"),
-    *("layers_per_shard", "keep_gathered", "loss", "forward"),
+    *("layers_per_shard", "keep_gathered", "loss", "forward", "lora_targets"),
 )
 """What a table is refused for, when it was measured with another one."""
 
@@ -35,6 +36,7 @@ def use_table(
     measured = read_json(header)
     if not isinstance(measured, dict):
         raise SparseBalanceError(f"{header}: not a header. give the .parquet beside its .json.")
+    measured = stated(measured)
     for key in _SAME:
         if key not in measured or measured[key] != head[key]:
             found = f"{key} = {measured[key]}" if key in measured else f"{key} is not stated"

@@ -17,6 +17,7 @@ from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.data.read import TokenStore
 from sbcore.device import choose_device, device_name
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.architecture import trained_shape
 from sbcore.latency.made_for import how_trained, refuse_other
 from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import profile_files
@@ -80,8 +81,7 @@ def read_inputs(stage: TrainStage, arguments: Arguments, *, device: "torch.devic
     latency = TableLatencyModel.read(
         arguments.latency, block_size=stage.attention.block_size, device=device_name(device)
     )
-    header = profile_files(arguments.latency)[1]
-    refuse_other(header, read_json(header), how_trained(stage.model, stage.train))
+    _check_table(stage, arguments)
     return Inputs(TokenStore(arguments.data), plan, latency)
 
 
@@ -137,6 +137,15 @@ def _check_start(model: ModelConfig, given: Path | None) -> None:
             f"model.path = {model.path}: --model is not given, so random weights would be trained. "
             f"add --model {model.path}."
         )
+
+
+def _check_table(stage: TrainStage, arguments: Arguments) -> None:
+    """Refuses a latency table of another model, or of one that was trained otherwise."""
+    header = profile_files(arguments.latency)[1]
+    head, num_words = read_json(header), read_json(arguments.data / "summary.json")["vocab_size"]
+    shape = trained_shape(stage.model, arguments.model, vocab_size=num_words)
+    refuse_other(header, head, shape, of="model")
+    refuse_other(header, head, how_trained(stage.model, stage.train), of="training")
 
 
 def _check_vocabulary(model: Path, data: Path) -> None:

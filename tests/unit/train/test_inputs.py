@@ -4,9 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from sbcore.config.lora import LoraConfig
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.errors import SparseBalanceError
-from sbcore.train.inputs import _check_plan, _check_start, _check_steps, _check_vocabulary
+from sbcore.latency.architecture import trained_shape
+from sbcore.latency.made_for import how_trained
+from sbcore.train.inputs import (
+    _check_plan,
+    _check_start,
+    _check_steps,
+    _check_table,
+    _check_vocabulary,
+)
 
 
 def folders(tmp_path, *, has, needs):
@@ -81,3 +90,49 @@ def test_a_configured_model_that_is_not_given_is_no_reason_for_random_weights():
     _check_start(ModelConfig(path="models/mine"), Path("elsewhere/mine"))
     with pytest.raises(SparseBalanceError, match=r"^model.path = models/mine: --model is not"):
         _check_start(ModelConfig(path="models/mine"), None)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Returns a function that says what of a stage's table is refused."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/summary.json").write_text(json.dumps({"vocab_size": 61}))
+    arguments = SimpleNamespace(latency=tmp_path, data=tmp_path / "data", model=None)
+
+    def check(model, head):
+        (tmp_path / "latency.json").write_text(json.dumps(head))
+        _check_table(SimpleNamespace(model=model, train=TrainConfig()), arguments)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ("num_layers", 3),
+        ("hidden_size", 128),
+        ("intermediate_size", 64),
+        ("num_attention_heads", 2),
+        ("num_key_value_heads", 2),
+        ("head_dim", 32),
+        ("vocab_size", 62),
+        ("model_type", "llama"),
+    ],
+)
+def test_the_table_of_another_model_is_refused(table, key, other):
+    model = ModelConfig()
+    table(model, trained_shape(model, None, vocab_size=61))
+    table(model, {"device": "an older header states nothing"})
+    with pytest.raises(SparseBalanceError, match=rf"json: {key} = {other}: the times of another m"):
+        table(model, trained_shape(model, None, vocab_size=61) | {key: other})
+
+
+def test_the_table_of_adapters_elsewhere_is_refused(table):
+    one, all_of_them = (
+        ModelConfig(lora=LoraConfig(**words)) for words in ({"targets": ["q_proj"]}, {})
+    )
+    table(one, how_trained(one, TrainConfig()))
+    with pytest.raises(
+        SparseBalanceError, match=r"lora_targets = \['q_proj'\]: the times of anoth"
+    ):
+        table(all_of_them, how_trained(one, TrainConfig()))

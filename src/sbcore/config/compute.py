@@ -12,7 +12,8 @@ class AttentionConfig(Section):
     """Block-sparse attention (MoBA)."""
 
     block_size: PositiveInt = 32
-    """Tokens in a key block, counted from the start of each sequence."""
+    """Tokens in a key block, counted from the start of each sequence. Backend triton takes 64, 128,
+    256 and 512, torch and reference take any: the default is for a CPU."""
     top_k: PositiveInt = 8
     """Key blocks per query token and query head, own block counted: the fixed budget k0."""
     backend: Literal["auto", "triton", "torch", "reference"] = "auto"

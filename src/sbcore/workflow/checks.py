@@ -1,17 +1,20 @@
-"""What must be there before anything starts: configured paths, and those that own data need."""
+"""What is refused before anything starts: paths that are not there, what stages refuse later."""
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 
 from sbcore.config.schema import Config
-from sbcore.config.source import Keys, place_of, read_source
+from sbcore.config.source import Keys, SourceFile, place_of, read_source
 from sbcore.errors import ConfigError
+from sbcore.workflow.foreseen import foreseen
 
 
 def check_paths(config: Config, files: Sequence[Path]) -> None:
     """Raises ConfigError with a line for every path that is not there, or not named but needed.
 
-    Lines begin with the place in the files that the configuration was read from.
+    What a stage would refuse later (`foreseen`) is said with them. Lines begin with the place in
+    the files that the configuration was read from.
     """
     sources = [read_source(file) for file in files]
     missing = [
@@ -23,8 +26,23 @@ def check_paths(config: Config, files: Sequence[Path]) -> None:
     if config.data.files:
         place = place_of(("data", "files"), None, sources)
         missing += [f"{place}: {line}" for line in _unnamed(config)]
+    missing += [
+        f"{_place(keys, value, sources)}: {'.'.join(map(str, keys))} = {value}: {wrong}"
+        for keys, value, wrong in foreseen(config)
+    ]
     if missing:
         raise ConfigError("\n".join(missing))
+
+
+def _place(keys: Keys, value: object, sources: Sequence[SourceFile]) -> str:
+    """Returns the place of a value; the file where it is a default that nobody wrote."""
+    written = any(
+        keys[:depth] in file.lines for file in sources for depth in (len(keys) - 1, len(keys))
+    )
+    is_default = value == reduce(getattr, map(str, keys), Config())
+    if is_default and not written and sources:
+        return str(sources[0].path)
+    return place_of(keys, value, sources)
 
 
 def _unnamed(config: Config) -> Iterator[str]:

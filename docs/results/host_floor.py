@@ -26,6 +26,7 @@ import torch.distributed as dist
 
 from sbcore.ablation.store import TARGET_STRIDE
 from sbcore.config.compute import AttentionConfig
+from sbcore.config.lora import LoraConfig
 from sbcore.config.shapes import SHAPES
 from sbcore.config.training import ModelConfig, ModelShape, TrainConfig
 from sbcore.device import device_name
@@ -43,8 +44,9 @@ from sbcore.types import Barrier
 FULL = {"activation_checkpointing": "full"}
 SELECTIVE, COMPILED = {"activation_checkpointing": "selective"}, {"compile_layers": True}
 FEW = {"layers_per_shard": 12, "keep_gathered": True}
-LIBRARY, DENSE, TUNED = "library's layers", "dense", "tuned"
-"""In a way's name: the model family's own forward, attention to all blocks, budgets moved by p."""
+LIBRARY, DENSE, TUNED, LORA = "library's layers", "dense", "tuned", "adapters"
+"""In a way's name: the model family's own forward, attention to all blocks, budgets moved by p,
+low-rank adapters in all linear layers, which alone are trained."""
 WAYS = {
     "recomputed, library's layers": FULL,
     "few collectives, library's layers": FEW,
@@ -56,6 +58,8 @@ WAYS = {
     "few collectives, recomputed, dense": FULL | FEW,
     "few collectives, selective": SELECTIVE | FEW,
     "few collectives, selective, dense": SELECTIVE | FEW,
+    "few collectives, adapters": FEW,
+    "few collectives, adapters, library's layers": FEW,
     "few collectives, compiled": COMPILED | FEW,
     "few collectives, compiled, selective": COMPILED | SELECTIVE | FEW,
 }
@@ -139,7 +143,9 @@ def _model(ranks: Ranks, shape: str, way: str, train: TrainConfig) -> TrainableM
     on_gpu = ranks.device.type == "cuda"
     return assembling.assemble(
         shape_config(values, vocab_size=values.vocab_size or VOCAB_SIZE, max_tokens=2**17),
-        ModelConfig(dtype="bfloat16" if on_gpu else "float32"),
+        ModelConfig(
+            dtype="bfloat16" if on_gpu else "float32", lora=LoraConfig() if LORA in way else None
+        ),
         train,
         mesh=ranks.mesh(),
         barrier=Barrier.MICRO,

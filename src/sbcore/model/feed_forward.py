@@ -51,11 +51,32 @@ class _GatedFeedForward(torch.autograd.Function):
         return linear(_product(gated, raised), down)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, gated, raised, gate, up, down = ctx.saved_tensors
         product, by_gated, by_raised = _product_backward(grad @ down, gated, raised)
-        by_x = (by_gated @ gate).addmm_(by_raised, up)
+        by_x = (by_gated @ gate).addmm_(by_raised, up) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:  # frozen, all three
+            return by_x, None, None, None
         return by_x, by_gated.t() @ x, by_raised.t() @ x, grad.t() @ product
+
+
+def gated_product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
+    """Returns silu(gated) * raised, [T, I], for layers with adapters; keeps no more than both."""
+    product: torch.Tensor = _GatedProduct.apply(gated, raised)
+    return product
+
+
+class _GatedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gated, raised)
+        return _product(gated, raised)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # The product goes into matrix products only, so its gradient is theirs or a sum: nobody
+        # else reads what is overwritten.
+        return _product_backward(grad, *ctx.saved_tensors)[1:]
 
 
 def _product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,8 @@ from torch.nn.functional import linear
 def joint_linear(x: torch.Tensor, layers: Sequence[nn.Linear]) -> torch.Tensor:
     """Returns what the layers make of x [T, E], side by side: [T, sum of F_i].
 
-    Weights stay apart, each with a gradient of its own; either all layers have a bias or none.
+    Weights stay apart, each with a gradient of its own, if it wants one; either all layers have a
+    bias or none.
     """
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers if layer.bias is not None]
@@ -28,14 +29,18 @@ class _JointLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, num: int, *tensors: torch.Tensor) -> torch.Tensor:
         weights, biases = tensors[:num], tensors[num:]
-        ctx.save_for_backward(x, *weights)
+        ctx.wants = any(ctx.needs_input_grad[2:])  # frozen ones below adapters do not
+        ctx.save_for_backward(x if ctx.wants else None, *weights)
         ctx.has_bias = bool(biases)
         return linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
+        by_x = grad @ torch.cat(weights) if ctx.needs_input_grad[0] else None
+        if not ctx.wants:
+            return by_x, *[None] * (len(ctx.needs_input_grad) - 1)
         sizes = [len(weight) for weight in weights]
         by_weight = (grad.t() @ x).split(sizes)
         by_bias = grad.sum(0).split(sizes) if ctx.has_bias else ()
-        return grad @ torch.cat(weights), None, *by_weight, *by_bias
+        return by_x, None, *by_weight, *by_bias

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, rms_norm
+from torch.nn.functional import rms_norm
 
 from sbcore.attention.call import AttentionCall
 from sbcore.attention.interface import attend_layer
-from sbcore.model.feed_forward import gated_feed_forward
-from sbcore.model.joint_linear import joint_linear
+from sbcore.model.feed_forward import gated_feed_forward, gated_product
+from sbcore.model.projection import base_of, is_adapted, project, project_jointly
 from sbcore.model.rotary import rotate
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class LayerInputs:
 
 
 def suits_own_forward(model: "PreTrainedModel") -> bool:
-    """Returns whether all layers are what this forward computes: no adapters, no other activation.
+    """Returns whether all layers are what this forward computes: plain or with LoRA, silu.
 
     Families are checked where a model's configuration is read.
     """
@@ -58,14 +58,14 @@ def give_own_forward(model: "PreTrainedModel") -> None:
 def _suits(layer: nn.Module) -> bool:
     attention: Any = layer.self_attn
     mlp: Any = layer.mlp
-    inputs = [attention.q_proj, attention.k_proj, attention.v_proj]
-    outputs = [attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    plain = all(type(part) is nn.Linear for part in (*inputs, *outputs))
-    return plain and len({part.bias is None for part in inputs}) == 1 and not _has_bias(mlp)
-
-
-def _has_bias(mlp: Any) -> bool:
-    return any(p.bias is not None for p in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+    inputs = [base_of(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
+    inner = [base_of(part) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    linear = all(type(part) is nn.Linear for part in (*inputs, base_of(attention.o_proj), *inner))
+    return (
+        linear
+        and len({part.bias is None for part in inputs}) == 1
+        and all(part.bias is None for part in inner)
+    )
 
 
 def _run_decoder(
@@ -93,12 +93,16 @@ def _run_layer(layer: Any, hidden: torch.Tensor, inputs: LayerInputs) -> torch.T
     attended = attend_layer(
         attention.layer_idx, q, k, v, call=inputs.call, scale=attention.scaling
     ).flatten(1)
-    projection = attention.o_proj
-    hidden = hidden + linear(attended, projection.weight, projection.bias)
-    normed = _norm(layer.post_attention_layernorm, hidden)
-    return hidden + gated_feed_forward(
-        normed, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight
-    )
+    hidden = hidden + project(attended, attention.o_proj)
+    return hidden + _feed_forward(_norm(layer.post_attention_layernorm, hidden), mlp)
+
+
+def _feed_forward(normed: torch.Tensor, mlp: Any) -> torch.Tensor:
+    """Returns what the feed-forward layer adds, [T, E]; adapters stand between its parts."""
+    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+    if not any(map(is_adapted, (gate, up, down))):
+        return gated_feed_forward(normed, gate.weight, up.weight, down.weight)
+    return project(gated_product(project(normed, gate), project(normed, up)), down)
 
 
 def _queries_keys_values(
@@ -106,7 +110,7 @@ def _queries_keys_values(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns q [T, H, D], k and v [T, G, D], positions turned into q and k."""
     layers = (attention.q_proj, attention.k_proj, attention.v_proj)
-    heads = joint_linear(normed, layers).unflatten(1, (-1, attention.head_dim))
+    heads = project_jointly(normed, layers).unflatten(1, (-1, attention.head_dim))
     num_key_heads = attention.k_proj.out_features // attention.head_dim
     if hasattr(attention, "q_norm"):  # Qwen3
         num_heads = heads.shape[1] - 2 * num_key_heads

@@ -189,7 +189,7 @@ ADAPTERS = ModelConfig(shape=SHAPE, lora=LoraConfig(rank=2, save="merged"))
     [
         (ModelConfig(shape=SHAPE), False, "own"),
         (ModelConfig(shape=SHAPE), True, "library"),
-        (ADAPTERS, False, "library"),
+        (ADAPTERS, False, "own"),
     ],
 )
 def test_layers_run_by_the_forward_that_training_gives_them(

@@ -5,6 +5,7 @@ from sbcore.attention import AttentionCall, FixedBudgets
 from sbcore.config.lora import LoraConfig
 from sbcore.model.build import build_model
 from sbcore.model.feed_forward import gated_feed_forward
+from sbcore.model.joint_linear import joint_linear
 from sbcore.model.lora import add_lora
 from sbcore.model.loss import give_loss
 from sbcore.model.own_forward import give_own_forward, suits_own_forward
@@ -145,9 +146,60 @@ def test_the_feed_forward_layer_keeps_its_products_alone():
     assert own == 10 * (32 + 2 * 48)
 
 
-def test_adapters_and_other_activations_stay_with_the_library():
-    adapted = small_model("qwen2")
-    add_lora(adapted, LoraConfig())
-    assert not suits_own_forward(adapted)
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def adapted_model(family, targets, *, dropout=0.0):
+    """A model in float64 whose adapters do something: peft begins with B = 0."""
+    model = small_model(family)
+    add_lora(model, LoraConfig(rank=4, alpha=12, dropout=dropout, targets=list(targets)))
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            filled = 0.1 * torch.randn(weight.shape, generator=generator)
+            owner = model.get_submodule(name.removesuffix(".weight"))
+            owner.weight = torch.nn.Parameter(filled)
+    return model.double()
+
+
+@pytest.mark.parametrize("targets", [ALL, ("q_proj", "v_proj"), ("o_proj",), ("up_proj",), ALL[4:]])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama with biases"])
+def test_with_adapters_loss_and_gradients_are_those_of_peft(family, targets):
+    library, own = (adapted_model(family, targets) for _ in range(2))
+    assert suits_own_forward(own)
+    give_own_forward(own)
+    expected, theirs = loss_and_gradients(library)
+    value, ours = loss_and_gradients(own)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    assert {n for n, g in ours.items() if g is not None} == {n for n in theirs if "lora_" in n}
+    for name in [name for name in theirs if "lora_" in name]:
+        error = (ours[name] - theirs[name]).norm() / theirs[name].norm()
+        assert theirs[name].norm() > 0, name
+        assert error < 1e-5, (name, float(error))
+
+
+def test_with_adapters_dropout_is_drawn_from_torchs_generator():
+    losses = {}
+    for seed, dropout in ((1, 0.5), (1, 0.5), (2, 0.5), (1, 0.0)):
+        model = adapted_model("qwen2", ALL, dropout=dropout)
+        give_own_forward(model)
+        torch.manual_seed(seed)
+        losses.setdefault((seed, dropout), set()).add(float(loss_and_gradients(model)[0]))
+    assert all(len(found) == 1 for found in losses.values())
+    assert len(set.union(*losses.values())) == 3
+
+
+def test_frozen_projections_keep_no_input_for_gradients_that_nobody_wants():
+    attention = small_model("qwen2").model.layers[0].self_attn
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
+    weights = [part for layer in layers for part in layer.parameters()]
+    x = torch.randn(10, 32, requires_grad=True)
+    assert kept_values(lambda x: joint_linear(x, layers), x, weights) == 10 * 32
+    for weight in weights:
+        weight.requires_grad_(False)
+    assert kept_values(lambda x: joint_linear(x, layers), x, weights) == 0
+
+
+def test_other_activations_and_biases_stay_with_the_library():
     assert not suits_own_forward(small_model("llama", mlp_bias=True))
     assert not suits_own_forward(small_model("llama", hidden_act="gelu"))

@@ -27,6 +27,7 @@ FILES = {
     "report": ["index.html", "summary.json", "manifest.json"],
     "close-run": [""],
     "fail-run": [],
+    "end-run": [],
 }
 
 

@@ -21,6 +21,17 @@ def test_all_jobs_once_then_none(first_run: tuple[object, Jobs], finished: Pipel
     assert finished.jobs() == {}
 
 
+def test_a_call_for_one_file_ends_the_pipeline_s_run(pipeline: Pipeline) -> None:
+    done = pipeline.call("results/demo/variants/sab/plan/plan.parquet")
+    assert done.returncode == 0, done.stderr
+    assert "close-run says so" not in done.stdout
+    assert done.stdout.count("end-run says so") == 1
+    (pipeline.folder / "fail").write_text("train")
+    failed = pipeline.call("results/demo/variants/sab/train/summary.json")
+    assert "fail-run says so" in failed.stdout
+    assert "end-run says so" not in failed.stdout
+
+
 def test_edited_tuner_reruns_its_variant(finished: Pipeline) -> None:
     finished.edit(lambda values: values["variants"]["sab_dst"]["tuner"].update(p=0.2))
     expected = REPORT | {"train_variant/sab_dst": 1, "evaluate_variant/sab_dst": 1}

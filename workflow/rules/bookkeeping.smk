@@ -27,6 +27,11 @@ onerror:
     shell("sb fail-run --tracking %s" % TRACKING)
 
 
+# Who asks for some files alone never comes to close_run.
+onsuccess:
+    shell("sb end-run --tracking %s" % TRACKING)
+
+
 rule close_run:
     input:
         config=stage_config("run"),

@@ -1,4 +1,4 @@
-"""Bookkeeping of a pipeline run in MLflow: open, close, mark as failed."""
+"""Bookkeeping of a pipeline run in MLflow: open, close, mark as failed or ended."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from sbcore.cli.options import Out, StageConfig, TrackingFile
+from sbcore.cli.options import Out, StageConfig
+
+_Tracking = Annotated[Path, typer.Option(help="The run's tracking.json.")]
 
 
 def open_run(*, config: StageConfig, out: Out) -> None:
@@ -36,12 +38,18 @@ def close_run(
     sys.stdout.write(f"close-run: report at {run_dir}/report/index.html\n")
 
 
-def fail_run(*, tracking: TrackingFile) -> None:
+def fail_run(*, tracking: _Tracking) -> None:
     """Mark the pipeline's run in MLflow as failed."""
     from sbcore.tracking import fail_run as mark_failed
 
-    if tracking is not None and tracking.exists():
-        mark_failed(tracking)
+    mark_failed(tracking)
 
 
-COMMANDS = (open_run, close_run, fail_run)
+def end_run(*, tracking: _Tracking) -> None:
+    """Mark the pipeline's run in MLflow as finished if it is still open."""
+    from sbcore.tracking import end_run as mark_finished
+
+    mark_finished(tracking)
+
+
+COMMANDS = (open_run, close_run, fail_run, end_run)

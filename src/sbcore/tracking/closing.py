@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 from sbcore.artifacts import read_json
 from sbcore.config.stages import RunStage
-from sbcore.tracking.guard import one_line, warn
+from sbcore.tracking.ending import pipeline_store
 from sbcore.tracking.note import describe_run
 from sbcore.tracking.reference import FILE_NAME, TrackingReference, read_reference
 from sbcore.tracking.stage import make_tracker, run_tags
-from sbcore.tracking.store import MAX_METRICS, NOTE, chunks, open_client
+from sbcore.tracking.store import MAX_METRICS, NOTE, chunks
 
 Numbers = Mapping[str, float]
 
@@ -45,15 +45,8 @@ def close_run(config: RunStage, *, run_dir: Path) -> str | None:
     page = _compare_page(run_ids, reference.experiment_id)
     report = str(run_dir / "report" / "index.html")
     note = describe_run(rows, compare_page=page, report=report)
-    _finish(reference, "FINISHED", headlines=headlines, tags={NOTE: note})
+    _finish(reference, headlines=headlines, note=note)
     return page
-
-
-def fail_run(tracking_file: Path) -> None:
-    """Marks the pipeline's run as failed."""
-    reference = read_reference(tracking_file)
-    if reference.enabled:
-        _finish(reference, "FAILED", headlines={}, tags={})
 
 
 def headline_metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -114,15 +107,8 @@ def _settings(config: RunStage, variant: str) -> dict[str, Any]:
     }
 
 
-def _finish(
-    reference: TrackingReference,
-    status: str,
-    *,
-    headlines: Mapping[str, Numbers],
-    tags: Mapping[str, str],
-) -> None:
-    try:
-        client = open_client(reference.uri)
+def _finish(reference: TrackingReference, *, headlines: Mapping[str, Numbers], note: str) -> None:
+    with pipeline_store(reference) as client:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -133,12 +119,8 @@ def _finish(
         ]
         for chunk in chunks(metrics, MAX_METRICS):
             client.log_batch(reference.run_id, metrics=chunk)
-        for name, text in tags.items():
-            client.set_tag(reference.run_id, name, text)
-        client.set_terminated(reference.run_id, status)
-    # Whatever a tracking library throws, the report is done.
-    except Exception as failure:
-        warn(f"{reference.uri}: {one_line(failure)}. the pipeline's run stays open there.")
+        client.set_tag(reference.run_id, NOTE, note)
+        client.set_terminated(reference.run_id, "FINISHED")
 
 
 def _compare_page(run_ids: list[str], experiment_id: str) -> str:

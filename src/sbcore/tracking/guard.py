@@ -18,7 +18,11 @@ def warn(sentence: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the error's kind and first line, short enough for a tag."""
+    """Returns the error's kind and first line, short enough for a tag.
+
+    Of a database's error that SQLAlchemy wrapped, the database's own words.
+    """
+    error = getattr(error.__cause__, "orig", None) or error
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
 

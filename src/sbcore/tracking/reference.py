@@ -31,10 +31,13 @@ def write_reference(path: Path, reference: TrackingReference) -> None:
 
 
 def read_reference(path: Path) -> TrackingReference:
-    """Returns the file's content; raises SparseBalanceError when it is not such a file."""
+    """Returns the file's content; raises SparseBalanceError when there is no such file."""
+    anew = f"sb open-run --config {path.parent}/config/run.json --out {path.parent}"
+    if not path.exists():
+        raise SparseBalanceError(f"{path}: missing. open the pipeline's run: {anew}")
     try:
         return TrackingReference(**read_json(path))
     except TypeError:
         raise SparseBalanceError(
-            f"{path}: not a tracking reference. delete it and rerun: snakemake --cores all"
+            f"{path}: not a tracking reference. delete it and open the pipeline's run anew: {anew}"
         ) from None

@@ -5,6 +5,7 @@ metric costs 26 ms on sqlite, a batch of 1,000 costs 0.4 s, so numbers are buffe
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ def open_client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient
 
+    # It shows what it raises with a traceback of its own first; who catches it says one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
 
 

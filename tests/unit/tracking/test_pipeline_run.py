@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from sbcore.config.reporting import TrackingConfig
 from sbcore.config.schema import Config
 from sbcore.config.stages import RunStage
 from sbcore.errors import SparseBalanceError
-from sbcore.tracking import close_run, fail_run, open_run, stage_tracker
+from sbcore.tracking import close_run, end_run, fail_run, open_run, stage_tracker
 from sbcore.tracking.closing import headline_metrics
 
 
@@ -88,6 +89,64 @@ def test_a_dead_server_costs_one_line_and_a_few_seconds(out, capsys, monkeypatch
     assert time.monotonic() - started < 30
     warning = capsys.readouterr().err
     assert warning.startswith("warning: tracking: http://127.0.0.1:9: ")
+    assert warning.count("\n") == 1
+
+
+@pytest.mark.parametrize("end", [fail_run, end_run])
+def test_a_missing_reference_is_named_with_what_makes_it(out, end):
+    said = f"{out}/tracking.json: missing. open the pipeline's run: sb open-run --config {out}/"
+    with pytest.raises(SparseBalanceError, match=re.escape(said)):
+        end(out / "tracking.json")
+
+
+def test_a_call_for_some_files_ends_its_run_and_leaves_a_closed_one_as_it_is(out):
+    from mlflow import MlflowClient
+
+    config, file = run_stage(), out / "tracking.json"
+    reference = open_run(config, out=out)
+    client = MlflowClient(reference.uri)
+
+    def run():
+        return client.get_run(reference.run_id)
+
+    end_run(file)
+    assert run().info.status == "FINISHED"
+    assert "No report has closed this run" in run().data.tags["mlflow.note.content"]
+
+    open_run(config, out=out)
+    fail_run(file)
+    end_run(file)
+    assert run().info.status == "FAILED"
+
+    open_run(config, out=out)
+    write_summary(out, speedup=1.25)
+    close_run(config, run_dir=out)
+    closed = run()
+    end_run(file)
+    assert run().to_dictionary() == closed.to_dictionary()
+
+    open_run(config, out=out)  # for some files again: the report's words stay
+    end_run(file)
+    assert run().info.status == "FINISHED"
+    assert run().data.tags == closed.data.tags
+
+
+def test_a_database_that_cannot_be_written_costs_one_line(out, capfd):
+    reference = open_run(run_stage(), out=out)
+    file = out / "tracking.json"
+    database = reference.uri.removeprefix("sqlite:///")
+    read_only = f"sqlite:///file:{database}?mode=ro&uri=true"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"uri": read_only}))
+    capfd.readouterr()
+    fail_run(file)
+    warning = capfd.readouterr().err
+    assert "OperationalError: attempt to write a readonly database" in warning
+    assert warning.startswith("warning: tracking: ")
+    assert warning.count("\n") == 1
+    with stage_tracker(file, stage="train", variant="sab") as tracker:
+        tracker.metrics({"loss": 1.0}, step=0)
+    warning = capfd.readouterr().err
+    assert warning.startswith("warning: tracking: stopped: OperationalError: attempt to write")
     assert warning.count("\n") == 1
 
 

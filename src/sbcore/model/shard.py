@@ -32,7 +32,7 @@ def shard_model(
     or, with ``keep_gathered``, once in a step: gradients meet in every micro-batch all the same.
     Under `step` they stay gathered within a step. Few collectives cost less host time, many less
     memory. What is gathered next is queued while layers run: FSDP2 does so in both directions, as
-    long as the host is ahead of the device; asking for it earlier would only hold more memory.
+    long as the host is ahead of the device.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype is torch.float32 else dtype,

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -78,3 +80,35 @@ def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
         assert re.match(rf"step \d, rank {rank}, micro_batch \d: \d+ tokens in ", fact["line"])
         assert "out of memory (no estimate; CUDA out of memory. Tried to alloc" in fact["line"]
         assert re.match(rf"step \d, rank {rank}, rehearsal: \d+ tokens in ", fact["later_line"])
+
+
+@pytest.fixture(scope="module")
+def checked(rank_environment):
+    """Returns a function that checks the words of a training as the pipeline does before it."""
+
+    def run(*words):
+        command = [sys.executable, "-m", "sbcore.train.inputs", *words]
+        done = subprocess.run(
+            command, env=rank_environment(), capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_a_checkpoint_of_another_training_is_one_line_before_any_rank_starts(
+    tiny_run, forked, checked, workers, tmp_path
+):
+    words, other = tiny_run.words(VARIANT, tmp_path / "out"), tmp_path / "other.json"
+    forked(workers / "die.py", 6, *words, "--resume", check=False)
+    assert list((tmp_path / "out/checkpoints").glob("step-*"))
+    assert checked(*words, "--resume") == (0, "")
+    stage = json.loads((tiny_run.folder / f"config/train.{VARIANT}.json").read_text())
+    stage["train"] |= {"learning_rate": 1.0}
+    other.write_text(json.dumps(stage))
+    words[words.index("--config") + 1] = str(other)
+    assert checked(*words) == (0, "")  # older checkpoints are thrown away
+    status, said = checked(*words, "--resume")
+    assert status == 2
+    (line,) = said.splitlines()
+    assert "a checkpoint of another training: method: train.learning_rate = 0.002 there" in line

@@ -1,4 +1,4 @@
-"""What makes a training the same training: model, data order, method.
+"""What makes a training the same training: model, data order, method. Imports no torch.
 
 The number of ranks, the plan's layout and the machine are left out on purpose: a checkpoint goes
 on on another number of ranks with the same sample order. The parts are stored in words, so that
@@ -8,17 +8,23 @@ a refusal can say what differs.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from sbcore.artifacts import digest_file
 from sbcore.config.stages import TrainStage
-from sbcore.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from sbcore.train.ranks import Ranks
+
+RANDOM = "random"
+"""What random start weights are known by; they follow from the seed."""
+
+UNREAD = "unread"
+"""What start weights are known by before they are read, which takes minutes: as good as any."""
 
 FREE_KEYS = {
     "attention": ("backend",),
-    "model": ("path", "save_dtype"),
+    "model": ("path", "save_dtype", "lora.save"),
     "train": (
         "activation_checkpointing",
         "recompute_above_tokens",
@@ -34,7 +40,12 @@ FREE_KEYS = {
         "threads_per_rank",
     ),
 }
-"""Keys that may change between two halves of one training: where and how, not what it computes."""
+"""Keys that may change between two halves of one training: where and how, not what it computes.
+
+What it leaves behind at the end may change, too: the type of the weights, adapters merged or alone.
+"""
+
+_FREE = frozenset(f"{section}.{key}" for section, keys in FREE_KEYS.items() for key in keys)
 
 
 @dataclass(frozen=True)
@@ -44,22 +55,27 @@ class RunIdentity:
     parts: Mapping[str, Mapping[str, Any]]
 
     def difference(self, saved: "RunIdentity") -> str | None:
-        """Returns what a saved identity has otherwise, ``part: key = there, here``; or None."""
+        """Returns what a saved identity has otherwise, ``part: key = there, here``; or None.
+
+        Keys that are free today do not count, though an older checkpoint may hold them.
+        """
         for word in sorted(self.parts.keys() | saved.parts.keys()):
             here, there = self.parts.get(word, {}), saved.parts.get(word, {})
-            for key in sorted(here.keys() | there.keys()):
-                if here.get(key) != there.get(key):
+            for key in sorted((here.keys() | there.keys()) - _FREE):
+                if here.get(key) not in (there.get(key), UNREAD):
                     return f"{word}: {key} = {there.get(key)} there, {here.get(key)} here"
         return None
 
 
-def digest_weights(model: Path | None, ranks: Ranks) -> str:
-    """Returns what the start weights are known by; random ones follow from the seed.
+def digest_weights(model: Path | None, ranks: "Ranks") -> str:
+    """Returns what the start weights are known by.
 
     Rank 0 reads the directory for all: each rank reading gigabytes would block a network disk.
     """
+    import torch.distributed as dist
+
     if model is None:
-        return "random"
+        return RANDOM
     digest = [digest_file(model) if ranks.rank == 0 else ""]
     dist.broadcast_object_list(digest, src=0, group=ranks.host_group)
     return digest[0]
@@ -74,24 +90,23 @@ def run_identity(
     ``data_digest`` that of the samples themselves, ``weights_digest`` that of the start weights.
     """
     values = stage.model_dump(mode="json")
-    model = _kept(values, "model") | {"start_weights": weights_digest}
+    model = values["model"] | {"start_weights": weights_digest}
     if stage.model.path is not None:
         model.pop("shape")  # not read
     method = {"variant": stage.variant, "seed": stage.seed, "kind": stage.kind}
     for section in ("attention", "tuner", "train"):
-        method |= dict(_flat(section, _kept(values, section)))
+        method |= dict(_kept(section, values[section]))
     return RunIdentity(
         {
-            "model": dict(_flat("model", model)),
+            "model": dict(_kept("model", model)),
             "data order": {"data_digest": data_digest, "order_digest": order_digest},
             "method": method,
         }
     )
 
 
-def _kept(values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    free = FREE_KEYS.get(section, ())
-    return {key: value for key, value in values[section].items() if key not in free}
+def _kept(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in _flat(section, values) if name not in _FREE)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

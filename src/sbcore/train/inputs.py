@@ -1,7 +1,7 @@
 """What training reads, and every check of it that needs no model: no torch is imported here.
 
-``python -m sbcore.train.inputs`` with the trainer's own words checks them before any rank starts,
-since torchrun wraps the error of a rank in a traceback of its own.
+``python -m sbcore.train.inputs`` with the trainer's own words checks them, and the checkpoint to go
+on from, before any rank starts, since torchrun wraps the error of a rank in a traceback of its own.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from sbcore.latency.model import TableLatencyModel
 from sbcore.latency.table import profile_files
 from sbcore.model.files import read_architecture
 from sbcore.plan.read import PlanFile
+from sbcore.train.checkpoint_folder import check_folder, choose
+from sbcore.train.identity import RANDOM, UNREAD, run_identity
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +161,24 @@ def _check_vocabulary(model: Path, data: Path) -> None:
         )
 
 
+def check_checkpoint(stage: TrainStage, inputs: Inputs, arguments: Arguments) -> None:
+    """Refuses the checkpoint to go on from by all but its start weights, which ranks read.
+
+    Raises:
+        SparseBalanceError: The newest whole checkpoint is of another training, all are torn, or
+            they may not be read.
+    """
+    folder = arguments.out / "checkpoints"
+    identity = run_identity(
+        stage,
+        inputs.plan.order_digest,
+        data_digest=inputs.store.digest,
+        weights_digest=RANDOM if arguments.model is None else UNREAD,
+    )
+    check_folder(folder)
+    choose(folder, identity)
+
+
 def main() -> None:
     """Checks the inputs; bad ones are one line and exit code 2."""
     arguments = parse_arguments()
@@ -166,7 +186,9 @@ def main() -> None:
         stage = load_stage(arguments.config, TrainStage)
         wanted, local_ranks = stage.topology.device, stage.topology.ranks_per_node
         device = choose_device(wanted, num_ranks=local_ranks, local_rank=0)
-        read_inputs(stage, arguments, device=device)
+        inputs = read_inputs(stage, arguments, device=device)
+        if arguments.resume:
+            check_checkpoint(stage, inputs, arguments)
     except SparseBalanceError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

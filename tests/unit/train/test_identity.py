@@ -5,8 +5,9 @@ import torch
 import torch.distributed as dist
 
 from sbcore.config.load import parse_config
+from sbcore.config.lora import LoraConfig
 from sbcore.config.stages import TrainStage, train_stage
-from sbcore.train.identity import FREE_KEYS, digest_weights, run_identity
+from sbcore.train.identity import FREE_KEYS, UNREAD, RunIdentity, digest_weights, run_identity
 from sbcore.train.ranks import Ranks
 
 METHOD = {
@@ -34,8 +35,10 @@ def test_every_training_key_is_either_of_the_method_or_free():
 
 @pytest.mark.parametrize("section", FREE_KEYS)
 def test_free_keys_exist(section):
-    fields = TrainStage.model_fields[section].annotation.model_fields
-    assert set(FREE_KEYS[section]) <= set(fields)
+    fields = set(TrainStage.model_fields[section].annotation.model_fields)
+    if section == "model":
+        fields |= {f"lora.{name}" for name in LoraConfig.model_fields}
+    assert set(FREE_KEYS[section]) <= fields
 
 
 def test_ranks_layout_and_machine_do_not_count():
@@ -57,6 +60,7 @@ def test_ranks_layout_and_machine_do_not_count():
         ({"train": {"learning_rate": 1.0}}, "train.learning_rate = 0.002 there, 1.0 here"),
         ({"attention": {"top_k": 3}}, "method: attention.top_k = 8 there, 3 here"),
         ({"model": {"shape": {"hidden_size": 8}}}, "shape.hidden_size = 64 there, 8 here"),
+        ({"model": {"lora": {}}}, "model: model.lora.alpha = None there, 64 here"),
         ({"variant": "baseline"}, "method: tuner."),
     ],
 )
@@ -78,3 +82,18 @@ def test_a_directory_is_known_by_its_weights_not_its_place():
     here = identity(model={"path": "here"})
     assert here.difference(identity(model={"path": "there"})) is None
     assert not [key for key in here.parts["model"] if "shape" in key]
+
+
+def test_what_is_left_at_the_end_may_change_on_the_way():
+    here = identity(model={"lora": {"save": "adapter"}, "save_dtype": "bfloat16"})
+    there = identity(model={"lora": {"save": "merged"}})
+    assert here.difference(there) is None
+    older = RunIdentity(there.parts | {"model": there.parts["model"] | {"model.lora.save": "both"}})
+    assert here.difference(older) is None
+    assert "rank = 32 there, 4 here" in identity(model={"lora": {"rank": 4}}).difference(there)
+
+
+def test_start_weights_that_were_not_read_are_as_good_as_any():
+    here = identity(weights=UNREAD)
+    assert here.difference(identity(weights="weights")) is None
+    assert "seed = 1 there, 0 here" in here.difference(identity(weights="weights", seed=1))

@@ -24,7 +24,8 @@ def alone_in(folder: Path, group: dist.ProcessGroup) -> Iterator[None]:
     The system lets go of the lock when rank 0 ends, however it ends. The file stays.
 
     Raises:
-        SparseBalanceError: Another process is at work there, or the folder cannot be written.
+        SparseBalanceError: Another process is at work there, or the folder cannot be written, as
+            where the disk is full.
     """
     held: list[TextIO] = []
     by_first_rank(lambda: held.append(lock(folder)), group)
@@ -89,8 +90,19 @@ def lock(folder: Path) -> TextIO:
         sys.stderr.write(
             f"WARNING: {folder}: {error.strerror}: cannot be locked. start nothing else in it.\n"
         )
-    file.truncate(0)
-    file.write(f"process {os.getpid()} of {socket.gethostname()}")
-    file.flush()
-    os.fsync(file.fileno())  # on a network's file system other nodes' ranks would read nothing
+    try:
+        _sign(file)
+    except OSError as error:
+        file.close()
+        raise SparseBalanceError(
+            f"{folder / LOCK}: {error.strerror}: cannot be written. make room, or choose another "
+            "--out."
+        ) from None
     return file
+
+
+def _sign(file: TextIO) -> None:
+    """Writes who holds the file, past its buffer: closing would try again what has failed."""
+    file.truncate(0)
+    os.write(file.fileno(), f"process {os.getpid()} of {socket.gethostname()}".encode())
+    os.fsync(file.fileno())  # on a network's file system other nodes' ranks would read nothing

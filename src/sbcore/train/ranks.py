@@ -53,7 +53,8 @@ def by_first_rank(work: Callable[[], T], group: dist.ProcessGroup) -> T:
     """Returns on all ranks what the work gives on rank 0, which alone does it.
 
     Raises:
-        SparseBalanceError: The work raised it; all ranks do.
+        SparseBalanceError: The work raised it, or met a file that cannot be read or written; all
+            ranks do, or they would wait for what rank 0 does not give.
     """
     outcome: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -61,6 +62,11 @@ def by_first_rank(work: Callable[[], T], group: dist.ProcessGroup) -> T:
             outcome[0] = work()
         except SparseBalanceError as error:
             outcome[1] = str(error)
+        except OSError as error:
+            outcome[1] = (
+                f"{error.filename or 'rank 0'}: {error.strerror or error}: cannot be read or "
+                "written. make room, or look at its permissions."
+            )
     dist.broadcast_object_list(outcome, src=0, group=group)
     if outcome[1] is not None:
         raise SparseBalanceError(outcome[1])

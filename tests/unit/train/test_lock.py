@@ -1,11 +1,13 @@
 """One process at a time in a folder, and who may speak for one that died."""
 
 import os
+import resource
+from contextlib import contextmanager
 
 import pytest
 
 from sbcore.errors import SparseBalanceError
-from sbcore.train.lock import LOCK, lock, take_over
+from sbcore.train.lock import LOCK, has_left_in_words, lock, take_over
 
 
 def test_a_second_one_is_told_who_is_there(tmp_path):
@@ -41,3 +43,26 @@ def test_one_alone_speaks_for_a_process_that_died(tmp_path):
     assert (tmp_path / LOCK).read_text()
     assert take_over(tmp_path)
     assert not take_over(tmp_path), "another one speaks"
+
+
+@contextmanager
+def full_disk():
+    """No file can grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_folder_free(tmp_path):
+    with full_disk(), pytest.raises(SparseBalanceError) as caught:
+        lock(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/.in-use: File too large: cannot be written. make room, or choose another "
+        "--out."
+    )
+    lock(tmp_path).close()
+    assert has_left_in_words(tmp_path) is False
+    assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} of ")

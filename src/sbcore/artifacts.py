@@ -49,7 +49,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SparseBalanceError(
-            f"{path}: missing. run the stage that writes it: snakemake --cores all {path}"
+            f"{path}: missing. run the stage that writes it, with the run's own CONFIG: "
+            f"snakemake {path} --cores all --configfile CONFIG"
         ) from None
     except json.JSONDecodeError as error:
         raise SparseBalanceError(

@@ -1,7 +1,8 @@
 """Commands per variant and the report over all of them; training is `python -m sbcore.train`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,11 +64,13 @@ def report(
     settings = load_stage(config, ReportStage)
 
     def work(_: "Progress", __: "Tracker") -> Outcome:
+        from sbcore.artifacts import read_json
         from sbcore.report.run import report as write_report
 
         written = write_report(settings, run_dir=run_dir, out=out)
+        rows = read_json(out / "summary.json")["variants"]
         return Outcome(
-            f"{len(settings.variants)} variants in {out}/index.html",
+            f"{_count_trained(rows)} in {out}/index.html",
             device="cpu",
             backend="jinja2",
             artifacts=tuple(written),
@@ -75,6 +78,15 @@ def report(
 
     stage = Stage("report", None, {}, out / "manifest.json", tracking)
     run_stage(stage, settings, work)
+
+
+def _count_trained(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how many variants a report compares, and which it has no training of."""
+    untrained = [row["variant"] for row in rows if row["step_time_ms"] is None]
+    if not untrained:
+        return f"{len(rows)} variants"
+    trained = len(rows) - len(untrained)
+    return f"{trained} of {len(rows)} variants (not trained: {', '.join(untrained)})"
 
 
 COMMANDS = (plan, report)

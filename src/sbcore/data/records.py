@@ -63,7 +63,9 @@ def _read_jsonl(path: Path, on_bad: OnBad, advance: Advance) -> Iterator[Record]
         try:
             fields = json.loads(line)
         except ValueError as error:  # not JSON, or not UTF-8
-            problem = str(error).splitlines()[0]
+            problem = str(error)
+            if isinstance(error, json.JSONDecodeError):  # its own line is one of this line
+                problem = f"{error.msg} (column {error.pos + 1})"
             on_bad(
                 BadRecord(
                     "not_json",

@@ -76,7 +76,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             yield line, json.loads(text)
         except json.JSONDecodeError as error:
             raise SparseBalanceError(
-                f"{path}:{line}: not JSON: {error.msg} (column {error.colno}). "
+                f"{path}:{line}: not JSON: {error.msg} (column {error.pos + 1}). "
                 "write one JSON object per line."
             ) from error
 

@@ -65,9 +65,9 @@ class Steps:
 
 def read_steps(path: Path) -> Steps:
     """Returns the file's steps; raises SparseBalanceError naming file, line and key."""
-    rows = [_row(line, f"{path}:{i}") for i, line in enumerate(_lines(path), start=1)]
+    rows = [_row(line, path, i) for i, line in enumerate(_lines(path), start=1)]
     if not rows:
-        raise SparseBalanceError(f"{path}: no steps. rerun training: snakemake --cores all {path}")
+        raise SparseBalanceError(f"{path}: no steps. {_train_again(path)}")
     return Steps(**{name: _column(rows, name) for name in Steps.__dataclass_fields__})
 
 
@@ -133,13 +133,21 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise SparseBalanceError(
-            f"{path}: missing. rerun training: snakemake --cores all {path}"
-        ) from None
+        raise SparseBalanceError(f"{path}: missing. {_train_again(path)}") from None
 
 
-def _row(line: str, place: str) -> StepRow:
+def _train_again(path: Path) -> str:
+    """Returns what makes a training's file again that is no output of a rule."""
+    return (
+        "rerun training, with the run's own CONFIG: snakemake --cores all --configfile CONFIG "
+        f"--forcerun {path.with_name('summary.json')}"
+    )
+
+
+def _row(line: str, path: Path, number: int) -> StepRow:
     try:
-        return check(json.loads(line), StepRow, place=place)
+        return check(json.loads(line), StepRow, place=f"{path}:{number}")
     except json.JSONDecodeError as error:
-        raise SparseBalanceError(f"{place}: not json: {error.msg}. rerun training.") from None
+        raise SparseBalanceError(
+            f"{path}:{number}: not json: {error.msg}. {_train_again(path)}"
+        ) from None

@@ -12,7 +12,14 @@ from sbcore.errors import SparseBalanceError
 GOOD = {"prompt": "p", "response": "r"}
 
 BROKEN_LINES = {
-    "{broken": (r"data.jsonl:2: \{broken: not json: .*\. correct the line, or ", "not_json"),
+    "{broken": (
+        r"data.jsonl:2: \{broken: not json: Expecting [^:]* \(column 2\)\. correct the line, or ",
+        "not_json",
+    ),
+    '{"prompt": 1': (
+        r"data.jsonl:2: [^:]*: 1: not json: Expecting ',' delimiter \(column 14\)\. correct ",
+        "not_json",
+    ),
     "[1, 2]": (r"data.jsonl:2: \[1, 2\]: not an object\. write one JSON object ", "not_an_object"),
     '{"prompt": "p"}': (r"data.jsonl:2: response: missing \(fields: prompt\)\. ", "wrong_fields"),
     '{"prompt": 3, "response": "r"}': (r"data.jsonl:2: prompt = 3: not a text\. ", "wrong_fields"),

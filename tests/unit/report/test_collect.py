@@ -84,12 +84,17 @@ def test_a_missing_key_is_named(run_dir):
         collect(report_stage(), run_dir)
 
 
-@pytest.mark.parametrize("text", ["", "{broken\n"])
-def test_steps_that_cannot_be_read_are_an_error(run_dir, text):
+@pytest.mark.parametrize(
+    ("text", "said"), [("", ": no steps."), ("{broken\n", ":1: not json: "), (None, ": missing.")]
+)
+def test_steps_that_cannot_be_read_name_what_makes_them(run_dir, text, said):
     path = run_dir / "variants" / "sab" / "train" / "metrics.jsonl"
-    path.write_text(text)
-    with pytest.raises(SparseBalanceError, match=r"metrics\.jsonl"):
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(SparseBalanceError) as error:
         collect(report_stage(), run_dir)
+    assert str(error.value).startswith(f"{path}{said}")
+    # No rule has this file as an output, and any run has its own configuration.
+    assert str(error.value).endswith(f" --configfile CONFIG --forcerun {path.parent}/summary.json")
 
 
 def test_a_span_that_is_not_finite_is_named_with_its_row(run_dir):

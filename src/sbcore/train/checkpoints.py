@@ -130,7 +130,12 @@ class Checkpoints:
             self._writer.shutdown()
 
     def last_good(self, before: int) -> str:
-        """Returns the newest checkpoint of at most ``before`` steps in words, for messages."""
+        """Returns the newest checkpoint of at most ``before`` steps in words, for messages.
+
+        It may lie among steps that were skipped, their gradients not being finite: they leave
+        weights, moments and step counts as they were, and curves that are not finite teach nothing,
+        so it is as good as the one before them. Going on from it counts on what they counted.
+        """
         good = [p for p in whole_checkpoints(self.folder) if p <= step_folder(self.folder, before)]
         return str(good[-1]) if good else "none"
 

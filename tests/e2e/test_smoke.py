@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from documented import undocumented
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -97,6 +98,15 @@ def test_a_second_call_does_nothing(smoke: Smoke) -> None:
 
 def test_nothing_half_written_is_left(smoke: Smoke) -> None:
     assert [str(p) for p in (smoke.folder / "results").rglob("*.part")] == []
+
+
+def test_the_page_of_files_names_every_key_and_column(smoke: Smoke, repository: Path) -> None:
+    page = (repository / "docs" / "reference" / "artifacts.md").read_text()
+    run_dir = smoke.folder / "results" / "smoke"
+    assert undocumented(run_dir, page) == []
+    lacking = undocumented(run_dir, page.replace("`variant`", "").replace("`step_ms`", ""))
+    found = ("plan/summary.json: variant", "train/metrics.jsonl: step_ms")
+    assert {f"variants/{name}/{key}" for name in VARIANTS for key in found} <= set(lacking)
 
 
 def test_mlflow_holds_a_run_per_variant_to_compare(smoke: Smoke) -> None:

@@ -1,11 +1,29 @@
 """Where and on what the work runs: attention, ranks, latency grid."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from sbcore.config.section import Section
 from sbcore.types import Barrier
+
+
+def _must_rise(values: list[int]) -> list[int]:
+    if any(low >= high for low, high in pairwise(values)):
+        rising = ", ".join(map(str, sorted(set(values))))
+        raise ValueError(f"{values}: not rising. write [{rising}]")
+    return values
+
+
+Rising = Annotated[list[PositiveInt], Field(min_length=1), AfterValidator(_must_rise)]
 
 
 class AttentionConfig(Section):
@@ -77,9 +95,9 @@ class TopologyConfig(Section):
 class LatencyGridConfig(Section):
     """The grid that the latency profile measures: forward and backward of the real layers."""
 
-    lengths: list[PositiveInt] = [64, 128, 256, 512, 1024, 2048, 4096]
+    lengths: Rising = [64, 128, 256, 512, 1024, 2048, 4096]
     """Sequence lengths, tokens, rising."""
-    top_k: list[PositiveInt] = [1, 2, 4, 8, 16, 32]
+    top_k: Rising = [1, 2, 4, 8, 16, 32]
     """Budgets, blocks, rising; points with more blocks than a sequence has are dense."""
     min_repeats: PositiveInt = 3
     """Measurements of a long point; the table holds their median, 20th and 80th percentile."""
@@ -97,3 +115,12 @@ class LatencyGridConfig(Section):
     table: str | None = None
     """A measured table (config/latency/NAME.parquet, its .json beside it) to use in place of a
     measurement; refused unless device, model and blocks are the same. null = measure."""
+
+    @model_validator(mode="after")
+    def _repeats_are_in_order(self) -> "LatencyGridConfig":
+        if self.min_repeats > self.max_repeats:
+            raise ValueError(
+                f"min_repeats = {self.min_repeats}: above max_repeats = {self.max_repeats}. "
+                "lower it, or raise max_repeats"
+            )
+        return self

@@ -25,6 +25,15 @@ class LengthDistribution(Section):
     csv: str | None = None
     """A csv whose first numeric column holds lengths to draw from instead; null = lognormal."""
 
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "LengthDistribution":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens = {self.min_tokens}: above max_tokens = {self.max_tokens}. "
+                "lower it, or raise max_tokens"
+            )
+        return self
+
 
 class DemoConfig(Section):
     """The data set and the small model that the demo makes on the spot."""
@@ -35,16 +44,26 @@ class DemoConfig(Section):
     """Evaluation samples per task."""
     lengths: LengthDistribution = LengthDistribution()
     """Length distribution of the training samples."""
-    eval_lengths: list[Annotated[int, Field(ge=32)]] = [256, 1024]
+    eval_lengths: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=1)] = [256, 1024]
     """Lengths of the evaluation samples, tokens; the samples are spread evenly over them."""
-    corpus_bytes: PositiveInt = 2_000_000
-    """Standard-library sources that the real text is taken from, bytes."""
+    corpus_bytes: int = Field(default=2_000_000, ge=65_536)
+    """Standard-library sources that the real text is taken from, bytes; a file is at most a
+    sixteenth of them, so fewer hold too little."""
     vocab_size: int = Field(default=1024, ge=300)
     """Entries of the byte-pair vocabulary trained on them; 256 of them are the bytes."""
     base_steps: PositiveInt = 320
     """Steps on short samples that make the base model, which every variant then continues."""
     base_tokens_per_step: PositiveInt = 4096
     """Tokens of one such step."""
+
+    @model_validator(mode="after")
+    def _every_length_is_asked(self) -> "DemoConfig":
+        if self.num_eval_samples < len(self.eval_lengths):
+            raise ValueError(
+                f"num_eval_samples = {self.num_eval_samples}: fewer than eval_lengths has lengths, "
+                f"{len(self.eval_lengths)}, so that some would be left out. raise it"
+            )
+        return self
 
 
 class DataConfig(Section):
@@ -75,7 +94,7 @@ class LengthProfileConfig(Section):
 class SamplingConfig(Section):
     """How global batches are drawn; equal for all variants, so that only the layout differs."""
 
-    global_batch: PositiveInt = 16
+    global_batch: int = Field(default=16, ge=2)
     """Sequences of one optimizer step."""
     num_epochs: PositiveInt = 1
     """Passes over the data set; every sample exactly once in each."""
@@ -87,9 +106,3 @@ class SamplingConfig(Section):
     token_band: float = Field(default=0.25, gt=0, lt=1)
     """Most that a regrouped global batch's tokens may be from the mean, as a share; read when
     look_ahead is above 1."""
-
-    @model_validator(mode="after")
-    def _at_least_two(self) -> "SamplingConfig":
-        if self.global_batch < 2:
-            raise ValueError("global_batch must be at least 2. use a larger global batch")
-        return self

@@ -1,5 +1,6 @@
 """Turns pydantic's errors into lines that name the file, the line, the key and the remedy."""
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,9 @@ from sbcore.config.source import Keys, SourceFile, place_of
 
 _UNIONS = ("balancer", "tuner")
 """Keys whose section depends on its kind: pydantic puts the kind into the location after them."""
+
+_NAMED = re.compile(r"([a-z_.]+) = ")
+"""How sentences of the schema's own begin: with a key of the section that they speak of."""
 
 _PROBLEMS = {
     "string_pattern_mismatch": "letters, digits, - and _ only, the first a letter or a digit",
@@ -28,9 +32,7 @@ def describe_error(details: Mapping[str, Any], files: Sequence[SourceFile]) -> s
     if details["type"] == "extra_forbidden":
         return f"{place}: {key}: unknown key. {_known_keys(loc)}"
     if details["type"] == "value_error":
-        sentence = str(details["ctx"]["error"])
-        place = place if keys else _place_of_sentence(sentence, details["input"], files)
-        return f"{place}: {f'{key}: ' if key else ''}{sentence}."
+        return _sentence_of_section(str(details["ctx"]["error"]), keys, details["input"], files)
     if details["type"] == "union_tag_invalid":
         ctx = details["ctx"]
         return f"{place}: {key}.kind = {ctx['tag']}: unknown. use one of {ctx['expected_tags']}."
@@ -40,14 +42,23 @@ def describe_error(details: Mapping[str, Any], files: Sequence[SourceFile]) -> s
     return f"{place}: {key} = {details['input']!r}: {problem}. {_default(loc)}"
 
 
-def _place_of_sentence(sentence: str, values: Any, files: Sequence[SourceFile]) -> str:
-    """Returns the place of the key that a sentence on the whole configuration begins with."""
-    keys: Keys = tuple(sentence.split(" = ")[0].split("."))
-    for key in keys:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    if values is None:
-        return str(files[0].path) if len(files) == 1 else "configuration"
-    return place_of(keys, values, files)
+def _sentence_of_section(
+    sentence: str, section: Keys, values: Any, files: Sequence[SourceFile]
+) -> str:
+    """Returns the line of a sentence on a section's keys together: `key = value: ...`."""
+    named = _NAMED.match(sentence)
+    inner: Keys = tuple(named[1].split(".")) if named else ()
+    value = values
+    for key in inner:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    name = ".".join(map(str, section)) + ("." if named else ": ")
+    if value is None:  # a default, which stands nowhere
+        inner, value = (), values
+    if section or inner:
+        place = place_of((*section, *inner), value, files)
+    else:
+        place = str(files[0].path) if len(files) == 1 else "configuration"
+    return f"{place}: {name if section else ''}{sentence}."
 
 
 def _real_keys(loc: Keys) -> Keys:
@@ -60,7 +71,7 @@ def _step(model: Any, part: str | int) -> Any:
     """Returns the annotation one key deeper, or None where the schema has no such key."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         field = model.model_fields.get(str(part))
-        return field.annotation if field else None
+        return _section_of(field.annotation) if field else None
     if getattr(model, "__origin__", None) is dict:
         return model.__args__[1]
     if getattr(model, "__origin__", None) is list:
@@ -71,6 +82,14 @@ def _step(model: Any, part: str | int) -> Any:
             if kind is not None and kind.default == part:
                 return member
     return None
+
+
+def _section_of(annotation: Any) -> Any:
+    """Returns the section of one that may be null, any other annotation as it is."""
+    members = getattr(annotation, "__args__", ())
+    others = [member for member in members if member is not type(None)]
+    is_one = len(others) == 1 < len(members) and isinstance(others[0], type)
+    return others[0] if is_one and issubclass(others[0], BaseModel) else annotation
 
 
 def _known_keys(loc: Keys) -> str:

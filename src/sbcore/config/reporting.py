@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sbcore.config.section import Section
 
@@ -10,10 +10,19 @@ MADE_SETS = ("niah", "ruler", "ruler_files", "longbench_v2")
 """Keys of sets of evaluation tasks, each a folder of its own."""
 
 
+def _must_differ(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values}: some are there twice. leave them out")
+    return values
+
+
+Lengths = Annotated[list[PositiveInt], Field(min_length=1), AfterValidator(_must_differ)]
+
+
 class NiahConfig(Section):
     """A grid of one hidden fact: lengths times depths."""
 
-    lengths: Annotated[list[PositiveInt], Field(min_length=1)] = [1024, 2048, 4096]
+    lengths: Lengths = [1024, 2048, 4096]
     """Tokens of prompt and answer; a task niah_LENGTH for each."""
     num_depths: Annotated[int, Field(ge=2)] = 5
     """Places of the fact, from the beginning of the text to its end."""
@@ -39,7 +48,7 @@ class RulerConfig(Section):
 
     tasks: list[str] = []
     """Names as lm-evaluation-harness has them (niah_single_1, ruler_vt); empty = all 11."""
-    lengths: Annotated[list[PositiveInt], Field(min_length=1)] = [4096]
+    lengths: Lengths = [4096]
     """Tokens of prompt and answer; a task NAME_LENGTH for each."""
     num_examples: PositiveInt = 50
     """Examples of each task and length; RULER's authors take 500."""

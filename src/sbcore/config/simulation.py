@@ -3,7 +3,7 @@
 No part of a run's configuration: nothing of it is measured, and no stage reads it.
 """
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from sbcore.config.section import Section
 
@@ -11,7 +11,7 @@ from sbcore.config.section import Section
 class CoverageLaw(Section):
     """The routing mass of a query's j-th best block falls like j^-alpha."""
 
-    alpha: float = 1.0
+    alpha: PositiveFloat = 1.0
     """Mean of alpha over layers and sequences; larger = the mass sits in fewer blocks."""
     alpha_layer_std: NonNegativeFloat = 0.25
     """Standard deviation of alpha over layers."""

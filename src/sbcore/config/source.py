@@ -22,7 +22,8 @@ class SourceFile:
 
     def holds_another(self, keys: Keys, value: object) -> bool:
         """Returns whether this file's own value was replaced, as by --config on the way."""
-        return keys in self.scalars and self.scalars[keys] != value
+        written = self.scalars.get(keys, value)
+        return written != value and repr(written) != repr(value)  # .nan is not equal to itself
 
 
 def read_source(path: Path) -> SourceFile:

@@ -9,11 +9,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
 from sbcore.config.lora import LoraConfig
 from sbcore.config.section import Section
 from sbcore.config.shapes import ShapeName, spell_out
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ModelShape(Section):
@@ -37,6 +40,27 @@ class ModelShape(Section):
     """Standard deviation of the initial weights."""
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary position embedding."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ModelShape":
+        heads, key_heads, dim = self.num_attention_heads, self.num_key_value_heads, self.head_dim
+        if heads % key_heads:
+            raise ValueError(
+                f"num_key_value_heads = {key_heads}: does not divide num_attention_heads = "
+                f"{heads}. change one of the two"
+            )
+        if dim is None and self.hidden_size % heads:
+            raise ValueError(
+                f"hidden_size = {self.hidden_size}: no multiple of num_attention_heads = {heads}. "
+                "change one of the two, or give head_dim"
+            )
+        if (dim or self.hidden_size // heads) % 2:
+            key, value = ("head_dim", dim) if dim else ("hidden_size", self.hidden_size)
+            raise ValueError(
+                f"{key} = {value}: heads of an odd width, which the rotary embedding cannot turn. "
+                "make it even for each head"
+            )
+        return self
 
 
 class ModelConfig(Section):
@@ -68,8 +92,8 @@ class TrainConfig(Section):
     """Share of the steps, at the end, with a linearly falling learning rate."""
     weight_decay: NonNegativeFloat = 0.0
     """AdamW's decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's moments."""
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    """Weight of the past in AdamW's moments, per step."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are clipped to this global norm."""
     activation_checkpointing: Literal["none", "full", "selective"] = "none"

@@ -140,3 +140,7 @@ def _prompts(config: Config) -> Iterator[Mistake]:
                 f"evaluate.{name} has prompts of {longest} tokens, whose middle would go. raise it."
             )
             yield ("evaluate", "max_prompt_tokens"), limit, wrong
+    niah, most = evaluate.niah, evaluate.max_examples
+    if niah is not None and "niah" in evaluate.tasks and niah.num_depths > most:
+        wrong = f"evaluate.niah.num_depths = {niah.num_depths}, some would not be asked. raise it."
+        yield ("evaluate", "max_examples"), most, wrong

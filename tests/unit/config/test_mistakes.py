@@ -32,7 +32,7 @@ CASES = {
         ":3: variants.baseline.tuner.q: unknown key. "
     ),
     "variants:\n  baseline: {attention: dense, tuner: {kind: anchor}}\n": (
-        ":2: variants.baseline: tuner.kind = anchor: dense attention has no budget to tune. "
+        ":2: variants.baseline.tuner.kind = anchor: dense attention has no budget to tune. "
     ),
     "baseline: other\n": ":1: baseline = other: not among the variants (baseline). name ",
     "latency:\n  lengths: [64, 0]\n": ":2: latency.lengths.1 = 0: should be greater than 0. ",

@@ -295,7 +295,7 @@ def test_look_ahead_is_in_the_summary(inputs: dict[str, Path]) -> None:
     ("topology", "told"),
     [
         ({"barrier": "pipeline"}, "topology.barrier = pipeline: training has no pipeline stages"),
-        ({"num_stages": 4}, "topology: num_stages = 4: stages need barrier: pipeline, not step."),
+        ({"num_stages": 4}, "topology.num_stages = 4: stages need barrier: pipeline, not step."),
         ({"speed_factors": [1.0]}, "speed_factors = [1.0]: 1 for 2 ranks. give one for each"),
         ({"speed_factors": [1.0, 0.0]}, "topology.speed_factors.1 = 0.0: should be greater"),
         ({"max_memory_gib": 0}, "topology.max_memory_gib = 0: should be greater than 0"),

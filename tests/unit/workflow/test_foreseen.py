@@ -60,6 +60,9 @@ CASES = {
     "evaluate: {niah: {lengths: [1024, 8192]}, tasks: [niah]}\n": (
         ":1: evaluate.max_prompt_tokens = 4096: evaluate.niah has prompts of 8192 tokens, whose "
     ),
+    "evaluate: {niah: {num_depths: 9}, tasks: [niah], max_examples: 8}\n": (
+        ":1: evaluate.max_examples = 8: evaluate.niah.num_depths = 9, some would not be asked. "
+    ),
 }
 
 FINE = (

@@ -32,6 +32,29 @@ def test_a_call_for_one_file_ends_the_pipeline_s_run(pipeline: Pipeline) -> None
     assert "end-run says so" not in failed.stdout
 
 
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("data/tokens.bin", "prepare_data"),
+        ("variants/sab/plan/plan.parquet", "plan_variant/sab"),
+        ("variants/sab/train/model/config.json", "train_variant/sab"),
+    ],
+)
+def test_a_deleted_file_is_made_again_where_it_is_named(
+    finished: Pipeline, file: str, rule: str
+) -> None:
+    """As docs/how-to/rerun-a-stage.md says."""
+    deleted = finished.folder / "results" / "demo" / file
+    deleted.unlink()
+    output = deleted.parent if deleted.parent.name == "model" else deleted
+    if output != deleted:
+        output.joinpath(".snakemake_timestamp").unlink(missing_ok=True)
+        output.rmdir()
+    assert finished.jobs() == {}
+    assert finished.jobs(str(output.relative_to(finished.folder))) == {rule: 1}
+    assert deleted.exists()
+
+
 def test_edited_tuner_reruns_its_variant(finished: Pipeline) -> None:
     finished.edit(lambda values: values["variants"]["sab_dst"]["tuner"].update(p=0.2))
     expected = REPORT | {"train_variant/sab_dst": 1, "evaluate_variant/sab_dst": 1}

@@ -48,6 +48,15 @@ class Pipeline:
         change(values)
         path.write_text(yaml.safe_dump(values))
 
+    def place(self, topology: dict[str, object]) -> None:
+        """Puts the demo onto other ranks; in blocks that a GPU's kernels take, too."""
+
+        def change(values: dict) -> None:
+            values["topology"].update(topology)
+            values["attention"]["block_size"] = 64
+
+        self.edit(change)
+
 
 def copy_checkout(checkout: Path, folder: Path) -> Pipeline:
     """Returns a pipeline that has not run: the checkout's workflow with fakes for its stages."""

@@ -41,7 +41,8 @@ def test_the_demo_is_evaluated_on_its_own_and_made_tasks(pipeline: Pipeline) -> 
 
 def test_several_gpus_share_the_prompts(pipeline: Pipeline) -> None:
     many = "torchrun --standalone --nproc-per-node 4 -m sbcore.cli evaluate --config"
-    assert many in commands(pipeline, "topology: {num_ranks: 4, device: cuda}\n")
+    gpus = "topology: {num_ranks: 4, device: cuda}\nattention: {block_size: 64}\n"
+    assert many in commands(pipeline, gpus)
     assert many not in commands(pipeline, "topology: {num_ranks: 4, device: cpu}\n")
 
 

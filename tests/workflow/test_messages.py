@@ -51,6 +51,16 @@ def test_a_missing_file_is_named_with_its_key(pipeline: Pipeline) -> None:
     assert "mine.yaml:1: data.files.0 = nowhere.jsonl: no such file." in done.stderr
 
 
+def test_what_a_stage_would_refuse_after_minutes_is_said_before_any(pipeline: Pipeline) -> None:
+    text = "attention: {block_size: 32}\ntopology: {device: cuda}\nlatency: {lengths: [512]}\n"
+    (pipeline.folder / "mine.yaml").write_text(f"run: mine\n{text}")
+    done = pipeline.call("-n", "--configfile", "mine.yaml")
+    assert done.returncode == 2
+    assert "mine.yaml:2: attention.block_size = 32: backend auto is triton on " in done.stderr
+    assert "mine.yaml:4: latency.lengths = [512]: the latency table needs two " in done.stderr
+    assert not (pipeline.folder / "results").exists()
+
+
 def test_a_failing_stage_shows_its_line_and_leaves_no_output(pipeline: Pipeline) -> None:
     (pipeline.folder / "fail").write_text("prepare")
     done = pipeline.call()

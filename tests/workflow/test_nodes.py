@@ -11,7 +11,7 @@ TWO = {"num_ranks": 16, "num_nodes": 2, "device": "cuda"}
 
 
 def test_only_training_asks_for_several_nodes(pipeline: Pipeline) -> None:
-    pipeline.edit(lambda values: values["topology"].update(TWO))
+    pipeline.place(TWO)
     done = pipeline.call("-n", "-p")
     asked = dict(
         re.findall(r"^rule (\w+):.*?resources: tmpdir=\S+?((?:, \S+)*)$", done.stdout, re.M | re.S)
@@ -22,7 +22,7 @@ def test_only_training_asks_for_several_nodes(pipeline: Pipeline) -> None:
 
 
 def test_nothing_begins_where_no_slurm_could_start_the_nodes(pipeline: Pipeline) -> None:
-    pipeline.edit(lambda values: values["topology"].update(TWO))
+    pipeline.place(TWO)
     done = pipeline.call()
     assert done.returncode == 2
     assert "topology.num_nodes = 2: nodes are started by Slurm's srun" in done.stderr

@@ -25,7 +25,7 @@ def train(pipeline: Pipeline, topology: dict[str, object]) -> tuple[Path, str]:
     install(tools)
     paths = [pipeline.environment["PYTHONPATH"], str(Path(PLUGIN.origin).parents[1])]
     pipeline.environment["PYTHONPATH"] = os.pathsep.join(paths)
-    pipeline.edit(lambda values: values["topology"].update(topology))
+    pipeline.place(topology)
     # As documented, so no --cores. Other stages have run; each would be a job of its own.
     words = ["--workflow-profile", "profiles/slurm"]
     words += ["--allowed-rules", "train_variant", "--forcerun", str(TRAINING)]

@@ -11,10 +11,11 @@ from sbcore.config.load import load_config
 from sbcore.config.method import AnchorTuner, AutoTuner, SabBalancer
 from sbcore.config.schema import Config
 from sbcore.config.section import Section
-from sbcore.config.simulation import SimulationConfig
+from sbcore.config.simulation import CoverageLaw, SimulationConfig
 from sbcore.config.training import ModelShape
 from sbcore.errors import ConfigError
 
+SIMULATED: tuple[type[Section], ...] = (SimulationConfig, CoverageLaw)
 ANCHOR = "variants: {baseline: {tuner: {kind: anchor, %s}}}"
 AUTO = "variants: {baseline: {tuner: {kind: auto, %s}}}"
 SAB = "variants: {baseline: {balancer: {kind: sab, %s}}}"
@@ -150,7 +151,7 @@ def places_of(schema: dict[str, Any], kind: str) -> bool:
 def number_keys() -> list[tuple[type[Section], str]]:
     return [
         (section, key)
-        for section in [*sections(), SimulationConfig]
+        for section in (*sections(), *SIMULATED)
         for key, schema in section.model_json_schema()["properties"].items()
         if places_of(schema, "integer") or places_of(schema, "number")
     ]

@@ -52,6 +52,10 @@ def read_json(path: Path) -> Any:
             f"{path}: missing. run the stage that writes it, with the run's own CONFIG: "
             f"snakemake {path} --cores all --configfile CONFIG"
         ) from None
+    except OSError as error:
+        raise SparseBalanceError(
+            f"{path}: {error.strerror}: cannot be read. let this user read it."
+        ) from None
     except json.JSONDecodeError as error:
         raise SparseBalanceError(
             f"{path}:{error.lineno}: not json: {error.msg}. delete the file and rerun its stage."

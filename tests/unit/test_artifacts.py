@@ -58,6 +58,8 @@ def test_missing_and_broken_json_name_file_and_remedy(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\x8c")
     with pytest.raises(SparseBalanceError, match=r"a.json: not json: no text in UTF-8"):
         read_json(tmp_path / "a.json")
+    with pytest.raises(SparseBalanceError, match=r": Is a directory: cannot be read"):
+        read_json(tmp_path)
 
 
 def test_folder_digest_follows_names_and_bytes(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ class NonFiniteCount:
         what = f"step {step}: gradient norm = {norm}{_bad_ranks(losses)}"
         if self.in_a_row >= self.limit:
             raise SparseBalanceError(
-                f"{what}: not finite, step {self.limit} in a row. lower train.learning_rate or "
-                f"look at these samples; last good checkpoint: {last_good}."
+                f"{what}: not finite, step {self.limit} in a row. look at these samples, or "
+                "lower train.learning_rate, with which training starts anew; "
+                f"last good checkpoint: {last_good}."
             )
         return f"{what}: not finite, step skipped ({self.in_a_row} in a row, {self.total} in all)"
 

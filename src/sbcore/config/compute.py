@@ -19,7 +19,7 @@ from sbcore.types import Barrier
 def _must_rise(values: list[int]) -> list[int]:
     if any(low >= high for low, high in pairwise(values)):
         rising = ", ".join(map(str, sorted(set(values))))
-        raise ValueError(f"{values}: not rising. write [{rising}]")
+        raise ValueError(f"not rising. write [{rising}]")
     return values
 
 

@@ -31,6 +31,8 @@ def describe_error(details: Mapping[str, Any], files: Sequence[SourceFile]) -> s
     place = place_of(keys, details["input"], files)
     if details["type"] == "extra_forbidden":
         return f"{place}: {key}: unknown key. {_known_keys(loc)}"
+    if details["type"] == "value_error" and not isinstance(details["input"], Mapping | BaseModel):
+        return f"{place}: {key} = {details['input']!r}: {details['ctx']['error']}."
     if details["type"] == "value_error":
         return _sentence_of_section(str(details["ctx"]["error"]), keys, details["input"], files)
     if details["type"] == "union_tag_invalid":

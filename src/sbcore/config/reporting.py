@@ -12,7 +12,7 @@ MADE_SETS = ("niah", "ruler", "ruler_files", "longbench_v2")
 
 def _must_differ(values: list[int]) -> list[int]:
     if len(set(values)) < len(values):
-        raise ValueError(f"{values}: some are there twice. leave them out")
+        raise ValueError("some are there twice. leave them out")
     return values
 
 

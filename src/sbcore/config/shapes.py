@@ -41,6 +41,4 @@ def spell_out(shape: Any) -> Any:
     for name, keys in SHAPES.items():
         if name == shape:
             return keys
-    raise ValueError(
-        f"{shape}: no built-in shape. use one of {', '.join(SHAPES)}, or give its keys"
-    )
+    raise ValueError(f"no built-in shape. use one of {', '.join(SHAPES)}, or give its keys")

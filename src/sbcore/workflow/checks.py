@@ -75,5 +75,7 @@ def _paths(config: Config) -> Iterator[tuple[Keys, str, str]]:
     for keys, folder in folders.items():
         if folder is not None:
             yield keys, folder, "folder"
+    if config.latency.table is not None:
+        yield ("latency", "table"), config.latency.table, "file"
     if config.demo.lengths.csv is not None:
         yield ("demo", "lengths", "csv"), config.demo.lengths.csv, "file"

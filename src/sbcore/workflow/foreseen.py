@@ -26,9 +26,11 @@ Mistake = tuple[Keys, object, str]
 
 def foreseen(config: Config) -> Iterator[Mistake]:
     """Yields what cannot come out well, whatever the data and the machine are."""
-    if takes_triton(config):
+    measured = config.latency.table is None
+    sparse = any(variant.attention == "sparse" for variant in config.variants.values())
+    if takes_triton(config) and (measured or sparse):
         yield from _kernels(config)
-    if config.latency.table is None:
+    if measured:
         yield from _grid(config)
     yield from _steps(config)
     if not config.data.files:

@@ -84,10 +84,10 @@ WRONG = {
     SAB % "budget_decay: 1": "variants.baseline.balancer.budget_decay = 1: should be less than 1. ",
     SAB % "restarts: -1": "variants.baseline.balancer.restarts = -1: should be greater than or ",
     # the latency grid
-    "latency: {lengths: [128, 64]}": ("latency.lengths: [128, 64]: not rising. write [64, 128]."),
-    "latency: {lengths: [64, 64, 128]}": "latency.lengths: [64, 64, 128]: not rising. write [64, ",
+    "latency: {lengths: [128, 64]}": ("latency.lengths = [128, 64]: not rising. write [64, 128]."),
+    "latency: {lengths: [64, 64, 128]}": "latency.lengths = [64, 64, 128]: not rising. write [64, ",
     "latency: {lengths: []}": "latency.lengths = []: ",
-    "latency: {top_k: [4, 2, 4]}": "latency.top_k: [4, 2, 4]: not rising. write [2, 4].",
+    "latency: {top_k: [4, 2, 4]}": "latency.top_k = [4, 2, 4]: not rising. write [2, 4].",
     "latency: {top_k: []}": "latency.top_k = []: ",
     "latency: {min_repeats: 30}": "latency.min_repeats = 30: above max_repeats = 20. lower it, ",
     "latency: {max_extrapolation: 0.5}": "latency.max_extrapolation = 0.5: should be greater than ",
@@ -95,7 +95,7 @@ WRONG = {
     "latency: {point_seconds: 0}": "latency.point_seconds = 0: should be greater than 0. ",
     "latency: {warmup_seconds: -1}": "latency.warmup_seconds = -1: should be greater than or ",
     # evaluation
-    "evaluate: {niah: {lengths: [64, 64]}}": "evaluate.niah.lengths: [64, 64]: some are there ",
+    "evaluate: {niah: {lengths: [64, 64]}}": "evaluate.niah.lengths = [64, 64]: some are there ",
     "evaluate: {ruler: {lengths: []}}": "evaluate.ruler.lengths = []: ",
     "evaluate: {niah: {num_depths: 1}}": "evaluate.niah.num_depths = 1: should be greater than or ",
     "evaluate: {batch_size: 0}": "evaluate.batch_size = 0: should be greater than 0. ",

@@ -30,7 +30,7 @@ def test_a_name_and_its_keys_are_one_shape():
 
 def test_an_unknown_name_offers_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"Qwen2-7B: no built-in shape\. use one of Qwen2\.5-0\.5"
+        ConfigError, match=r"model.shape = 'Qwen2-7B': no built-in shape\. use one of Qwen2\.5-0\.5"
     ):
         parse_config({"model": {"shape": "Qwen2-7B"}}, [])
 

@@ -65,12 +65,15 @@ CASES = {
     ),
 }
 
+TABLE = "latency:\n  table: config/latency/h100-qwen2.5-0.5b.parquet\n"
+
 FINE = (
     "seed: 0\n",  # device auto: it may be a CPU
     "attention: {block_size: 32, backend: torch}\ntopology: {device: cuda}\n",
     "attention: {block_size: 32}\ntopology: {device: cpu}\n",
+    f"variants: {{baseline: {{attention: dense}}}}\ntopology: {{device: cuda}}\n{TABLE}",
     "attention: {block_size: 64, backend: triton}\ntopology: {device: cuda}\n",
-    "latency: {lengths: [512], table: config/latency/h100-qwen2.5-0.5b.parquet}\n",
+    f"{TABLE}  lengths: [512]\n",
     "train: {warmup_steps_unmeasured: 6}\nsampling: {max_steps: 7}\n",
     "data: {on_long_sample: truncate, max_sample_tokens: 2048}\n"
     "demo: {lengths: {min_tokens: 3000}}\nlatency: {lengths: [64, 128, 512, 2048]}\n",
@@ -100,8 +103,16 @@ def test_what_is_refused_later_is_a_line_now(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", FINE)
-def test_what_may_come_out_well_is_let_be(tmp_path: Path, text: str) -> None:
+def test_what_may_come_out_well_is_let_be(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(repository)  # paths start there
     check(tmp_path, text)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r":1: latency.table = no/where.parquet: no such file\. "):
+        check(tmp_path, "latency: {table: no/where.parquet}\n")
 
 
 def test_triton_without_a_gpu_is_fine_in_its_interpreter(

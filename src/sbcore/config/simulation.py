@@ -39,9 +39,10 @@ class SimulationConfig(Section):
     block_size: PositiveInt = 256
     """Tokens in a key block; a latency profile brings its own."""
     top_k: PositiveInt = 32
-    """The fixed budget k0, blocks."""
+    """The fixed budget k0, blocks; a latency profile brings its own."""
     max_tokens: PositiveInt = 65_536
-    """Most packed tokens in a micro-batch; a longer sequence travels alone."""
+    """Most packed tokens in a micro-batch, a longer sequence travels alone; a latency profile brings
+    its own."""
     max_extrapolation: float = Field(default=1.0, ge=1.0)
     """How far beyond a table's longest length to predict, as a factor; 1 refuses, as in plans."""
     look_ahead: PositiveInt = 1

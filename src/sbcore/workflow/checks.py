@@ -10,7 +10,7 @@ from sbcore.errors import ConfigError
 from sbcore.workflow.foreseen import foreseen
 
 
-def check_paths(config: Config, files: Sequence[Path]) -> None:
+def check_beforehand(config: Config, files: Sequence[Path]) -> None:
     """Raises ConfigError with a line for every path that is not there, or not named but needed.
 
     What a stage would refuse later (`foreseen`) is said with them. Lines begin with the place in

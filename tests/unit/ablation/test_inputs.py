@@ -23,7 +23,7 @@ from sbcore.plan.read import PlanFile
 from sbcore.simulate.words import VARIANTS
 from sbcore.train.batches import pack
 from sbcore.types import Barrier
-from sbcore.workflow.checks import check_paths
+from sbcore.workflow.checks import check_beforehand
 
 LENGTHS = np.array([1, 2, 16, 17, 18, 300, 4100, 40], dtype=np.int64)
 
@@ -196,7 +196,7 @@ def test_the_gpu_configurations_compare_all_variants(repository, name, num_ranks
             ours["balancer"]["online"] = False  # the simulator plans once
         assert ours == known.model_dump()
     monkeypatch.chdir(repository)  # paths start there
-    check_paths(config, [])
+    check_beforehand(config, [])
 
 
 @pytest.mark.parametrize(("name", "count"), [("mooncake-conversation", 12_031), ("qmsum", 1_529)])

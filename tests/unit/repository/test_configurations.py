@@ -8,7 +8,7 @@ import yaml
 
 from sbcore.config.load import load_config
 from sbcore.config.schema import Config
-from sbcore.workflow.checks import check_paths
+from sbcore.workflow.checks import check_beforehand
 from sbcore.workflow.foreseen import TRITON_BLOCK_SIZES, foreseen, may_take_triton
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def test_nothing_wrong_is_foreseen(name: str, monkeypatch: pytest.MonkeyPatch) -
     config = load_config(ROOT / name)
     assert list(foreseen(config)) == []
     if Path(name).stem not in OF_OTHERS:
-        check_paths(config, [ROOT / name])
+        check_beforehand(config, [ROOT / name])
 
 
 @pytest.mark.parametrize(("page", "block"), shown())

@@ -14,7 +14,7 @@ from sbcore.errors import ConfigError
 from sbcore.latency import measure
 from sbcore.latency.grid import grid_points
 from sbcore.workflow import foreseen as limits
-from sbcore.workflow.checks import check_paths
+from sbcore.workflow.checks import check_beforehand
 from sbcore.workflow.latency_points import LEAST_CHECKED, num_budgets, num_checked
 
 CASES = {
@@ -84,7 +84,7 @@ FINE = (
 def check(folder: Path, text: str) -> None:
     path = folder / "run.yaml"
     path.write_text(text)
-    check_paths(load_config(path), [path])
+    check_beforehand(load_config(path), [path])
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_a_value_from_the_command_line_is_not_blamed_on_the_file(tmp_path: Path)
         {"seed": 1, "attention": {"block_size": 48, "backend": "triton"}}
     )
     with pytest.raises(ConfigError, match=r"^from the command line: attention.block_size = 48: "):
-        check_paths(config, [path])
+        check_beforehand(config, [path])
 
 
 def test_limits_are_those_of_the_kernels() -> None:

@@ -41,8 +41,8 @@ class SimulationConfig(Section):
     top_k: PositiveInt = 32
     """The fixed budget k0, blocks; a latency profile brings its own."""
     max_tokens: PositiveInt = 65_536
-    """Most packed tokens in a micro-batch, a longer sequence travels alone; a latency profile brings
-    its own."""
+    """Most packed tokens in a micro-batch; a latency profile brings its own. A longer sequence
+    travels alone."""
     max_extrapolation: float = Field(default=1.0, ge=1.0)
     """How far beyond a table's longest length to predict, as a factor; 1 refuses, as in plans."""
     look_ahead: PositiveInt = 1

@@ -105,10 +105,10 @@ def test_own_data_without_tokenizer_and_tasks_says_what_to_name(pipeline: Pipeli
 
 
 def test_a_task_that_is_not_there_is_named_before_anything_is_trained(pipeline: Pipeline) -> None:
-    (pipeline.folder / "mine.yaml").write_text("run: x\nevaluate:\n  tasks: [recal]\n")
+    (pipeline.folder / "mine.yaml").write_text("run: x\nevaluate:\n  tasks: [recalls]\n")
     done = pipeline.call("-n", "--configfile", "mine.yaml")
     assert done.returncode == 2
-    assert "mine.yaml:3: evaluate.tasks = 'recal': unknown. Did you mean 'recall'?" in done.stderr
+    assert "mine.yaml:3: evaluate.tasks = 'recalls': unknown. Did you mean 'recall'?" in done.stderr
     (pipeline.folder / "own" / "config").mkdir(parents=True)
     text = "run: x\nevaluate:\n  longbench: own\n  tasks: [qasper]\n"
     (pipeline.folder / "mine.yaml").write_text(text)

@@ -43,7 +43,7 @@ def end_run(tracking_file: Path) -> None:
     SparseBalanceError where the file is missing.
     """
     reference = read_reference(tracking_file)
-    if not reference.enabled:
+    if not reference.enabled or _was_closed(tracking_file):
         return
     with pipeline_store(reference) as client:
         run = client.get_run(reference.run_id)
@@ -52,3 +52,9 @@ def end_run(tracking_file: Path) -> None:
         if NOTE not in run.data.tags:
             client.set_tag(reference.run_id, NOTE, _NO_REPORT)
         client.set_terminated(reference.run_id, "FINISHED")
+
+
+def _was_closed(tracking_file: Path) -> bool:
+    """Returns whether a report closed the run since it was opened, without asking the store."""
+    closed = tracking_file.with_name("closed.json")
+    return closed.exists() and closed.stat().st_mtime_ns > tracking_file.stat().st_mtime_ns

@@ -7,6 +7,7 @@ from sbcore.config.training import ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import build_model, load_model, set_default_attention, shape_config
 from sbkernels import select_blocks
+from sbkernels.moba.triton import supported
 
 LENGTHS = (70, 200, 1, 33)
 SHAPE = ModelShape(
@@ -230,6 +231,6 @@ def test_a_block_size_that_the_kernels_do_not_take_is_one_line():
 
 
 def test_kernels_without_a_gpu_are_one_line(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr(supported, "INTERPRETED", False)
     with pytest.raises(SparseBalanceError, match=r"backend = triton: .*got cpu, wanted a GPU"):
         logits(small_model(), backend="triton")

@@ -101,7 +101,8 @@ def test_a_path_in_args_is_a_target_and_no_configuration(repository: Path) -> No
     ],
 )
 def test_the_report_named_is_that_of_the_run(repository: Path, more: str, said: str) -> None:
-    words = ["make", "--dry-run", "-o", ".venv/.installed", "run", f"ARGS={more}"]
+    words = ["make", "--dry-run", "--no-print-directory", "-o", ".venv/.installed", "run"]
+    words.append(f"ARGS={more}")
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=True)
     assert said in done.stdout.splitlines()[-1]
 

@@ -15,7 +15,7 @@ from sbcore.config.reporting import TrackingConfig
 from sbcore.config.schema import Config
 from sbcore.config.stages import RunStage
 from sbcore.errors import SparseBalanceError
-from sbcore.tracking import close_run, end_run, fail_run, open_run, stage_tracker
+from sbcore.tracking import close_run, end_run, ending, fail_run, open_run, stage_tracker
 from sbcore.tracking.closing import headline_metrics
 
 
@@ -129,6 +129,19 @@ def test_a_call_for_some_files_ends_its_run_and_leaves_a_closed_one_as_it_is(out
     end_run(file)
     assert run().info.status == "FINISHED"
     assert run().data.tags == closed.data.tags
+
+
+def test_a_run_that_its_report_has_closed_is_not_asked_for_again(out, monkeypatch):
+    open_run(run_stage(), out=out)
+    asked = []
+    monkeypatch.setattr(ending, "open_client", asked.append)
+    (out / "closed.json").write_text("{}")
+    end_run(out / "tracking.json")
+    assert not asked
+    earlier = (out / "tracking.json").stat().st_mtime_ns - 1
+    os.utime(out / "closed.json", ns=(earlier, earlier))  # of the call before
+    end_run(out / "tracking.json")
+    assert asked
 
 
 def test_a_database_that_cannot_be_written_costs_one_line(out, capfd):

@@ -1,5 +1,6 @@
 """What pages claim: links lead somewhere, verbs exist, configurations are valid, code runs."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_the_report_named_is_that_of_the_run(repository: Path, more: str, said: 
     words.append(f"ARGS={more}")
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=True)
     assert said in done.stdout.splitlines()[-1]
+
+
+def test_what_a_run_imports_is_compiled_once_even_where_images_forbid_it(repository: Path) -> None:
+    words = ["make", "--no-print-directory", "--eval", "said:; @env", "said"]
+    forbidden = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        words, cwd=repository, env=forbidden, capture_output=True, text=True, check=True
+    )
+    assert "PYTHONUNBUFFERED=1" in done.stdout.splitlines()
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout
 
 
 def test_the_newest_change_is_of_this_version(repository: Path) -> None:

@@ -118,9 +118,5 @@ class LatencyGridConfig(Section):
 
     @model_validator(mode="after")
     def _repeats_are_in_order(self) -> "LatencyGridConfig":
-        if self.min_repeats > self.max_repeats:
-            raise ValueError(
-                f"min_repeats = {self.min_repeats}: above max_repeats = {self.max_repeats}. "
-                "lower it, or raise max_repeats"
-            )
+        self.refuse_above("min_repeats", "max_repeats")
         return self

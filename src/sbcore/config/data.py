@@ -27,11 +27,7 @@ class LengthDistribution(Section):
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "LengthDistribution":
-        if self.min_tokens > self.max_tokens:
-            raise ValueError(
-                f"min_tokens = {self.min_tokens}: above max_tokens = {self.max_tokens}. "
-                "lower it, or raise max_tokens"
-            )
+        self.refuse_above("min_tokens", "max_tokens")
         return self
 
 

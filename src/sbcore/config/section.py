@@ -25,6 +25,12 @@ class Section(BaseModel):
         allow_inf_nan=False,
     )
 
+    def refuse_above(self, low: str, high: str) -> None:
+        """Raises ValueError where the field ``low`` is above the field ``high``."""
+        least, most = getattr(self, low), getattr(self, high)
+        if least > most:
+            raise ValueError(f"{low} = {least}: above {high} = {most}. lower it, or raise {high}")
+
     @model_validator(mode="wrap")
     @classmethod
     def _switches_are_no_numbers(

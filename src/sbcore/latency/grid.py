@@ -1,11 +1,10 @@
 """The points that one process measures: the grid, and between its lines the points held out."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from math import isqrt
 
 import numpy as np
 
+from sbcore.config.latency_points import between, budgets_of, checked_budgets
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.latency.table import GridPoint
 
@@ -24,10 +23,10 @@ def grid_points(config: ProfileLatencyStage, *, pack_tokens: int, seed: int) -> 
     """
     grid = config.latency
     lengths, budgets = sorted(set(grid.lengths)), sorted(set(grid.top_k))
-    checked = sorted({*_between(budgets), config.attention.top_k})
+    checked = checked_budgets(grid, config.attention)
     points = [
         *_attention(lengths, budgets, config, pack_tokens=pack_tokens, held_out=False),
-        *_attention(_between(lengths), checked, config, pack_tokens=pack_tokens, held_out=True),
+        *_attention(between(lengths), checked, config, pack_tokens=pack_tokens, held_out=True),
         *_shortest(lengths[0], config, pack_tokens=pack_tokens),
         *_dense(lengths, config, pack_tokens=pack_tokens),
         *_rest(lengths, config),
@@ -54,9 +53,8 @@ def _attention(
 ) -> Iterator[GridPoint]:
     """Yields each length with every budget that is sparse for it, and with all its blocks."""
     for length in lengths:
-        num_blocks = -(-length // config.attention.block_size)
         packed = _packed(length, pack_tokens)
-        for top_k in [k for k in budgets if k < num_blocks] + [num_blocks]:
+        for top_k in budgets_of(length, budgets, block_size=config.attention.block_size):
             yield _point("attention", length, top_k, packed, config, held_out=held_out)
 
 
@@ -99,9 +97,3 @@ def _point(
     """Returns a point, recomputed if full micro-batches are: plans fill them."""
     recompute = config.recomputes(max(config.max_tokens, length))
     return GridPoint(part, length, top_k, num_sequences, held_out, recompute)
-
-
-def _between(values: Sequence[int]) -> list[int]:
-    """Returns the geometric middle of each pair of neighbours, where there is one."""
-    middles = {isqrt(low * high) for low, high in pairwise(values)}
-    return sorted(middles - set(values))

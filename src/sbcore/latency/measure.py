@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbcore.artifacts import digest_text
+from sbcore.config.latency_points import LEAST_CHECKED
 from sbcore.config.stages import ProfileLatencyStage
 from sbcore.device import choose_device
 from sbcore.errors import SparseBalanceError
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 _SEED = 0
 """Of the order of points and the random input; neither changes what is estimated."""
-
-_LEAST_CHECKED = 3
-"""Points held out below which an error or a rank correlation says nothing."""
 
 _PACK_TOKENS = 16_384
 """Tokens of a measured pack on a GPU: enough to fill it. A CPU is as fast without packs."""
@@ -129,7 +127,7 @@ def _grid(config: ProfileLatencyStage, device: "torch.device") -> list[GridPoint
     pack_tokens = _PACK_TOKENS if device.type == "cuda" else 0
     points = grid_points(config, pack_tokens=pack_tokens, seed=_SEED)
     num_checked = sum(point.held_out and point.part == "attention" for point in points)
-    if num_checked < _LEAST_CHECKED:
+    if num_checked < LEAST_CHECKED:
         raise SparseBalanceError(
             f"latency.lengths = {config.latency.lengths}, top_k = {config.latency.top_k}: only "
             f"{num_checked} points between them to check predictions on. add lengths or budgets."

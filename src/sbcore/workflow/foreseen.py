@@ -6,15 +6,15 @@ No torch is imported here: what the kernels take is said again, and a test compa
 import os
 from collections.abc import Iterator
 
-from sbcore.config.schema import Config
-from sbcore.config.source import Keys
-from sbcore.workflow.latency_points import (
+from sbcore.config.latency_points import (
     LEAST_BUDGETS,
     LEAST_CHECKED,
     LEAST_LENGTHS,
     num_budgets,
     num_checked,
 )
+from sbcore.config.schema import Config
+from sbcore.config.source import Keys
 
 TRITON_BLOCK_SIZES = (64, 128, 256, 512)
 TRITON_MAX_NUM_BLOCKS = 2048

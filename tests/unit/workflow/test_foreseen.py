@@ -3,19 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sbcore.config.compute import AttentionConfig, LatencyGridConfig
+from sbcore.config.latency_points import LEAST_CHECKED, num_budgets, num_checked
 from sbcore.config.load import load_config
 from sbcore.config.schema import Config
 from sbcore.config.stages import ProfileLatencyStage, shared_stages
-from sbcore.errors import ConfigError
+from sbcore.errors import ConfigError, SparseBalanceError
 from sbcore.latency import measure
 from sbcore.latency.grid import grid_points
 from sbcore.workflow import foreseen as limits
 from sbcore.workflow.checks import check_beforehand
-from sbcore.workflow.latency_points import LEAST_CHECKED, num_budgets, num_checked
 
 CASES = {
     "attention: {block_size: 32, backend: triton}\n": (
@@ -156,7 +157,8 @@ def test_points_are_counted_as_the_profile_measures_them(
     points = [p for p in grid_points(whole, pack_tokens=0, seed=0) if p.part == "attention"]
     assert num_checked(grid, attention) == sum(p.held_out for p in points)
     assert num_budgets(grid, attention) == len({p.top_k for p in points if not p.held_out})
-
-
-def test_as_many_points_are_asked_for_as_the_profile_needs() -> None:
-    assert measure._LEAST_CHECKED == LEAST_CHECKED
+    if num_checked(grid, attention) < LEAST_CHECKED:
+        with pytest.raises(SparseBalanceError, match="points between them to check"):
+            measure._grid(whole, torch.device("cpu"))
+    else:
+        assert len(measure._grid(whole, torch.device("cpu"))) > LEAST_CHECKED

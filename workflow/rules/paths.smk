@@ -6,7 +6,6 @@ from pathlib import Path
 from sbcore.config.load import parse_config
 from sbcore.errors import ConfigError
 from sbcore.evaluate.asked import check_asked
-from sbcore.workflow.checks import check_beforehand
 from sbcore.workflow.code import code_digest
 from sbcore.workflow.freeze import freeze_stages
 from sbcore.workflow.nodes import gpus_per_node
@@ -23,7 +22,6 @@ def read_config():
     try:
         files = [as_typed(file) for file in workflow.configfiles]
         found = parse_config(config, files)
-        check_beforehand(found, files)
         check_asked(found, files)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")

@@ -16,10 +16,8 @@ def check(file: _File) -> None:
     """Say whether a configuration is right; all its mistakes at once, exit code 2."""
     from sbcore.config.load import load_config
     from sbcore.evaluate.asked import check_asked
-    from sbcore.workflow.checks import check_beforehand
 
     config = load_config(file)
-    check_beforehand(config, [file])
     check_asked(config, [file])
     sys.stdout.write(f"{file}: ok, variants: {', '.join(config.variants)}\n")
 

@@ -1,37 +1,30 @@
 """What is refused before anything starts: paths that are not there, what stages refuse later."""
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from pathlib import Path
 
 from sbcore.config.schema import Config
 from sbcore.config.source import Keys, SourceFile, place_of, read_source
 from sbcore.errors import ConfigError
-from sbcore.workflow.foreseen import foreseen
+from sbcore.workflow.foreseen import Mistake, foreseen
 
 
-def check_beforehand(config: Config, files: Sequence[Path]) -> None:
+def check_beforehand(config: Config, files: Sequence[Path], *more: tuple[Keys, str]) -> None:
     """Raises ConfigError with a line for every path that is not there, or not named but needed.
 
-    What a stage would refuse later (`foreseen`) is said with them. Lines begin with the place in
-    the files that the configuration was read from.
+    What a stage would refuse later (`foreseen`) is said with them, and ``more``: a key and a line
+    each, from packages above this one. Lines begin with their place in the files that the
+    configuration was read from, and stand in that order.
     """
     sources = [read_source(file) for file in files]
-    missing = [
-        f"{place_of(keys, path, sources)}: {'.'.join(map(str, keys))} = {path}: no such {kind}. "
-        "paths start at the checkout, correct it."
-        for keys, path, kind in _paths(config)
-        if not (Path(path).is_file() if kind == "file" else Path(path).is_dir())
+    found = [
+        (_place(keys, value, sources), f"{'.'.join(map(str, keys))} = {value}: {wrong}")
+        for keys, value, wrong in (*_paths(config), *_unnamed(config), *foreseen(config))
     ]
-    if config.data.files:
-        place = place_of(("data", "files"), None, sources)
-        missing += [f"{place}: {line}" for line in _unnamed(config)]
-    missing += [
-        f"{_place(keys, value, sources)}: {'.'.join(map(str, keys))} = {value}: {wrong}"
-        for keys, value, wrong in foreseen(config)
-    ]
-    if missing:
-        raise ConfigError("\n".join(missing))
+    found += [(place_of(keys, None, sources), line) for keys, line in more]
+    if found:
+        found.sort(key=lambda mistake: _order(mistake[0], sources))
+        raise ConfigError("\n".join(dict.fromkeys(f"{place}: {line}" for place, line in found)))
 
 
 def _place(keys: Keys, value: object, sources: Sequence[SourceFile]) -> str:
@@ -39,32 +32,49 @@ def _place(keys: Keys, value: object, sources: Sequence[SourceFile]) -> str:
     written = any(
         keys[:depth] in file.lines for file in sources for depth in (len(keys) - 1, len(keys))
     )
-    is_default = value == reduce(getattr, map(str, keys), Config())
-    if is_default and not written and sources:
+    default: object = Config()
+    for key in keys:
+        default = getattr(default, str(key), None)
+    if value == default and not written and sources:
         return str(sources[0].path)
     return place_of(keys, value, sources)
 
 
-def _unnamed(config: Config) -> Iterator[str]:
-    """Yields a line for each path that the demo makes for itself and own data must come with."""
+def _order(place: str, sources: Sequence[SourceFile]) -> tuple[int, int]:
+    """Returns what places sort by: files, lines; what stands in no line comes last."""
+    file, _, line = place.rpartition(":")
+    names = [str(source.path) for source in sources]
+    return (names.index(file), int(line)) if file in names else (len(names), 0)
+
+
+def _unnamed(config: Config) -> Iterator[Mistake]:
+    """Yields each path that the demo makes for itself and own data must come with."""
+    if not config.data.files:
+        return
     if config.data.tokenizer is None and config.model.path is None:
-        yield (
-            "data.tokenizer = None: data.files need a tokenizer. "
-            "name a Hugging Face directory, or a model.path that holds one."
+        wrong = (
+            "data.files need a tokenizer. name a Hugging Face directory, or a model.path that "
+            "holds one."
         )
+        yield ("data", "tokenizer"), None, wrong
     evaluate = config.evaluate
     if evaluate.tasks and evaluate.longbench is None and not evaluate.made_sets:
-        yield (
-            "evaluate.longbench = None: the demo's tasks fit the demo's tokenizer "
-            "only. name a LongBench folder, or one with a tasks.json, and evaluate.tasks in it; "
-            "evaluate.niah: {} makes tasks; evaluate.tasks: [] goes without an evaluation."
+        wrong = (
+            "the demo's tasks fit the demo's tokenizer only. name a LongBench folder, or one with "
+            "a tasks.json, and evaluate.tasks in it; evaluate.niah: {} makes tasks; "
+            "evaluate.tasks: [] goes without an evaluation."
         )
+        yield ("evaluate", "longbench"), None, wrong
 
 
-def _paths(config: Config) -> Iterator[tuple[Keys, str, str]]:
-    for index, file in enumerate(config.data.files):
-        yield ("data", "files", index), file, "file"
+def _paths(config: Config) -> Iterator[Mistake]:
+    """Yields each path that is not there."""
     evaluate = config.evaluate
+    files: dict[Keys, str | None] = {
+        ("latency", "table"): config.latency.table,
+        ("demo", "lengths", "csv"): config.demo.lengths.csv,
+    }
+    files |= {("data", "files", index): file for index, file in enumerate(config.data.files)}
     folders: dict[Keys, str | None] = {
         ("data", "tokenizer"): config.data.tokenizer,
         ("model", "path"): config.model.path,
@@ -72,10 +82,7 @@ def _paths(config: Config) -> Iterator[tuple[Keys, str, str]]:
         ("evaluate", "longbench_v2"): evaluate.longbench_v2,
     }
     folders |= {("evaluate", "ruler_files", str(n)): it for n, it in evaluate.ruler_files.items()}
-    for keys, folder in folders.items():
-        if folder is not None:
-            yield keys, folder, "folder"
-    if config.latency.table is not None:
-        yield ("latency", "table"), config.latency.table, "file"
-    if config.demo.lengths.csv is not None:
-        yield ("demo", "lengths", "csv"), config.demo.lengths.csv, "file"
+    for paths, kind, is_there in ((files, "file", Path.is_file), (folders, "folder", Path.is_dir)):
+        for keys, path in paths.items():
+            if path is not None and not is_there(Path(path)):
+                yield keys, path, f"no such {kind}. paths start at the checkout, correct it."

@@ -1,0 +1,84 @@
+"""What is asked for and would be missing after hours is said before, all of it in one round."""
+
+from pathlib import Path
+
+import pytest
+
+from sbcore.config.load import load_config
+from sbcore.errors import ConfigError
+from sbcore.evaluate.asked import check_asked
+
+
+def lines_of(file: Path, text: str) -> list[str]:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        check_asked(load_config(file), [file])
+    return str(caught.value).splitlines()
+
+
+def test_paths_and_tasks_are_said_at_once_in_the_file_s_order(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    text = (
+        "latency:\n  lengths: [512]\n"
+        "evaluate:\n  tasks: [recalls, recall, conut]\n"
+        "demo: {lengths: {csv: gone.csv}}\n"
+        "model: {path: gone}\n"
+        "topology: {device: cuda}\n"
+    )
+    keys = [line.removeprefix(str(file)).partition(" = ")[0] for line in lines_of(file, text)]
+    assert keys == [
+        ":2: latency.lengths",
+        ":4: evaluate.tasks",
+        ":4: evaluate.tasks",
+        ":5: demo.lengths.csv",
+        ":6: model.path",
+        ": attention.block_size",  # nobody wrote it
+    ]
+
+
+def test_every_task_that_a_folder_lacks_is_named_once(tmp_path: Path) -> None:
+    folder, file = tmp_path / "own", tmp_path / "run.yaml"
+    folder.mkdir()
+    text = f"evaluate: {{longbench: {folder}, tasks: [qasper, hotpotqa, qasper]}}\n"
+    first, second = lines_of(file, text)
+    assert first.startswith(f"{file}:1: {folder}: qasper: no qasper.jsonl or ")
+    assert second.startswith(f"{file}:1: {folder}: hotpotqa: no hotpotqa.jsonl or ")
+
+
+def test_a_broken_description_is_said_once_for_all_tasks(tmp_path: Path) -> None:
+    folder, file = tmp_path / "own", tmp_path / "run.yaml"
+    folder.mkdir()
+    (folder / "tasks.json").write_text("{")
+    (line,) = lines_of(file, f"evaluate: {{longbench: {folder}, tasks: [a, b]}}\n")
+    assert line.startswith(f"{file}:1: {folder}/tasks.json")
+
+
+def test_of_a_folder_that_is_missing_no_task_is_missed(tmp_path: Path) -> None:
+    (line,) = lines_of(tmp_path / "run.yaml", "evaluate: {longbench: gone, tasks: [qasper]}\n")
+    assert "evaluate.longbench = gone: no such folder." in line
+
+
+def test_own_data_need_a_tokenizer_and_tasks(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("{}\n")
+    file = tmp_path / "run.yaml"
+    lines = lines_of(file, f"seed: 1\ndata: {{files: [{tmp_path / 'own.jsonl'}]}}\n")
+    assert lines[0].startswith(f"{file}:2: data.tokenizer = None: data.files need a tokenizer.")
+    assert lines[1].startswith(f"{file}: evaluate.longbench = None: the demo's tasks fit ")
+    assert len(lines) == 2
+
+
+def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> None:
+    first, second = tmp_path / "b.yaml", tmp_path / "a.yaml"
+    first.write_text("\n\nmodel: {path: gone}\n")
+    second.write_text("evaluate: {tasks: [recalls]}\n")
+    config = load_config(first).model_copy(update={"evaluate": load_config(second).evaluate})
+    with pytest.raises(ConfigError) as caught:
+        check_asked(config, [first, second])
+    places = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert places == [f"{first}:3", f"{second}:1"]
+
+
+def test_what_is_there_is_let_be(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("evaluate: {tasks: [recall]}\n")
+    check_asked(load_config(file), [file])

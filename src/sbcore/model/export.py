@@ -6,7 +6,8 @@ besides, in host memory, the file that it is about to write (at most 5 GB).
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,23 +46,38 @@ def export_model(
     It holds the weights (adapters merged into them, or the adapters alone), config.json or
     adapter_config.json, and of ``source`` the tokenizer and the generation settings.
     """
-    part = out.with_name(f".{out.name}.part")
-    if rank == 0:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
     dtype = getattr(torch, config.save_dtype or config.dtype)
-    if config.lora is not None and config.lora.save == "adapter":
-        pattern, most = "adapter_model{suffix}.safetensors", _ANY_SIZE
-        _write_weights(adapters_alone(model), part, dtype, pattern=pattern, most=most, rank=rank)
-    else:
-        pattern, most = "model{suffix}.safetensors", _MAX_FILE_BYTES
-        _write_weights(merged_weights(model), part, dtype, pattern=pattern, most=most, rank=rank)
-    if rank == 0:
-        _write_config(model, part, config, dtype, source)
-        for file in files_beside(source) if source else []:
-            shutil.copyfile(file, part / file.name)
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
+    with _replaced_when_done(out, rank) as part:
+        if config.lora is not None and config.lora.save == "adapter":
+            weights, name, most = adapters_alone(model), "adapter_model", _ANY_SIZE
+        else:
+            weights, name, most = merged_weights(model), "model", _MAX_FILE_BYTES
+        pattern = f"{name}{{suffix}}.safetensors"
+        _write_weights(weights, part, dtype, pattern=pattern, most=most, rank=rank)
+        if rank == 0:
+            _write_config(model, part, config, dtype, source)
+            for file in files_beside(source) if source else []:
+                shutil.copyfile(file, part / file.name)
+
+
+@contextmanager
+def _replaced_when_done(folder: Path, rank: int) -> Iterator[Path]:
+    """Yields a folder beside this one, which rank 0 makes, puts in its place, or removes.
+
+    What a killed export left there is removed first: it may be as large as the model.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    if rank != 0:
+        yield part
+        return
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def files_beside(folder: Path) -> list[Path]:

@@ -175,3 +175,16 @@ def test_a_broken_write_leaves_the_older_model(source, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         save(model, out, config, source)
     assert torch.equal(plain_logits(out), older)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["model"], "room for the next attempt"
+
+
+def test_what_a_killed_export_left_is_neither_kept_nor_taken_over(source, tmp_path):
+    left = tmp_path / ".model.part"
+    left.mkdir()
+    (left / "model-00001-of-00002.safetensors").write_bytes(b"half of it")
+    config = ModelConfig()
+    model = trained(source, config)
+    out = save(model, tmp_path / "model", config, source)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["model"]
+    assert not list(out.glob("model-*"))
+    assert torch.equal(plain_logits(out), logits_of(model))

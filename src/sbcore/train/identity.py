@@ -5,13 +5,15 @@ on on another number of ranks with the same sample order. The parts are stored i
 a refusal can say what differs.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sbcore.artifacts import digest_file
+from sbcore.artifacts import digest_file, read_json, write_json
 from sbcore.config.stages import TrainStage
+from sbcore.errors import SparseBalanceError
 
 if TYPE_CHECKING:
     from sbcore.train.ranks import Ranks
@@ -21,6 +23,9 @@ RANDOM = "random"
 
 UNREAD = "unread"
 """What start weights are known by before they are read, which takes minutes: as good as any."""
+
+START_WEIGHTS = "start_weights.json"
+"""The note of their digest, in the folder of a training."""
 
 FREE_KEYS = {
     "attention": ("backend",),
@@ -79,6 +84,39 @@ def digest_weights(model: Path | None, ranks: "Ranks") -> str:
     digest = [digest_file(model) if ranks.rank == 0 else ""]
     dist.broadcast_object_list(digest, src=0, group=ranks.host_group)
     return digest[0]
+
+
+def known_digest(model: Path, out: Path) -> str:
+    """Returns what the start weights are known by; gigabytes are read once, not at every start.
+
+    start_weights.json in ``out`` keeps the digest with the files' sizes and times of change.
+
+    Raises:
+        SparseBalanceError: The directory cannot be read, or the note not be written.
+    """
+    note = out / START_WEIGHTS
+    try:
+        files = {
+            str(file.relative_to(model)): _state(file.stat())
+            for file in sorted(model.rglob("*"))
+            if file.is_file()
+        }
+        noted = read_json(note) if note.exists() else {}
+        if noted.get("files") != files:
+            noted = {"digest": digest_file(model), "files": files}
+            write_json(note, noted)
+    except OSError as error:
+        raise SparseBalanceError(
+            f"{error.filename or note}: {error.strerror}: cannot be read or written. make room, or "
+            "look at its permissions."
+        ) from None
+    digest: str = noted["digest"]
+    return digest
+
+
+def _state(stat: os.stat_result) -> list[int]:
+    """Returns what changes with a file's bytes; times of change cannot be set, as by cp -p."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def run_identity(

@@ -24,7 +24,7 @@ from sbcore.latency.table import profile_files
 from sbcore.model.files import read_architecture
 from sbcore.plan.read import PlanFile
 from sbcore.train.checkpoint_folder import check_folder, choose
-from sbcore.train.identity import RANDOM, UNREAD, run_identity
+from sbcore.train.identity import RANDOM, UNREAD, known_digest, run_identity
 
 if TYPE_CHECKING:
     import torch
@@ -162,21 +162,22 @@ def _check_vocabulary(model: Path, data: Path) -> None:
 
 
 def check_checkpoint(stage: TrainStage, inputs: Inputs, arguments: Arguments) -> None:
-    """Refuses the checkpoint to go on from by all but its start weights, which ranks read.
+    """Refuses the checkpoint to go on from; start weights are looked at if all else agrees.
 
     Raises:
         SparseBalanceError: The newest whole checkpoint is of another training, all are torn, or
             they may not be read.
     """
-    folder = arguments.out / "checkpoints"
-    identity = run_identity(
-        stage,
-        inputs.plan.order_digest,
-        data_digest=inputs.store.digest,
-        weights_digest=RANDOM if arguments.model is None else UNREAD,
-    )
+    folder, model = arguments.out / "checkpoints", arguments.model
+
+    def chosen(weights_digest: str) -> Path | None:
+        order, data = inputs.plan.order_digest, inputs.store.digest
+        identity = run_identity(stage, order, data_digest=data, weights_digest=weights_digest)
+        return choose(folder, identity).path
+
     check_folder(folder)
-    choose(folder, identity)
+    if chosen(RANDOM if model is None else UNREAD) is not None and model is not None:
+        chosen(known_digest(model, arguments.out))
 
 
 def main() -> None:

@@ -1,13 +1,24 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from sbcore.artifacts import digest_file
 from sbcore.config.load import parse_config
 from sbcore.config.lora import LoraConfig
 from sbcore.config.stages import TrainStage, train_stage
-from sbcore.train.identity import FREE_KEYS, UNREAD, RunIdentity, digest_weights, run_identity
+from sbcore.errors import SparseBalanceError
+from sbcore.train.identity import (
+    FREE_KEYS,
+    UNREAD,
+    RunIdentity,
+    digest_weights,
+    known_digest,
+    run_identity,
+)
 from sbcore.train.ranks import Ranks
 
 METHOD = {
@@ -76,6 +87,61 @@ def test_rank_0_reads_the_weights_for_all(monkeypatch):
     monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
     one = Ranks(1, 2, torch.device("cpu"), None)
     assert digest_weights(Path("models/nowhere"), one) == "by rank 0"
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A model directory and the folder of a training."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "model", tmp_path / "out"
+
+
+def test_weights_that_did_not_change_are_read_once(weights, monkeypatch):
+    first = known_digest(*weights)
+    assert first == digest_file(weights[0])
+    monkeypatch.setattr("sbcore.train.identity.digest_file", None)
+    assert known_digest(*weights) == first
+
+
+def test_other_bytes_of_the_same_size_and_time_are_other_weights(weights):
+    first, file = known_digest(*weights), weights[0] / "model.safetensors"
+    before = file.stat()
+    time.sleep(0.02)  # clocks of file systems tick every few milliseconds
+    file.write_bytes(b"another")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert known_digest(*weights) == digest_file(weights[0]) != first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: (model / "more.safetensors").write_bytes(b""),
+        lambda model: (model / "model.safetensors").unlink(),
+        lambda model: (model / "model.safetensors").rename(model / "other.safetensors"),
+    ],
+)
+def test_other_files_are_other_weights(weights, change):
+    first = known_digest(*weights)
+    change(weights[0])
+    assert known_digest(*weights) == digest_file(weights[0]) != first
+
+
+def test_weights_that_moved_or_were_touched_are_the_same(weights):
+    first, file = known_digest(*weights), weights[0] / "model.safetensors"
+    file.touch()
+    assert known_digest(*weights) == first
+    moved = weights[0].rename(weights[0].with_name("moved"))
+    assert known_digest(moved, weights[1]) == first
+
+
+def test_a_note_that_cannot_be_written_is_a_line(weights):
+    weights[1].rmdir()
+    weights[1].write_text("a file where the folder should be")
+    with pytest.raises(SparseBalanceError, match=r"^[^\n]*: cannot be read or written\. make room"):
+        known_digest(*weights)
 
 
 def test_a_directory_is_known_by_its_weights_not_its_place():

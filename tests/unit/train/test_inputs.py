@@ -1,20 +1,27 @@
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from sbcore.artifacts import digest_file
 from sbcore.config.lora import LoraConfig
+from sbcore.config.schema import Config
+from sbcore.config.stages import train_stage
 from sbcore.config.training import ModelConfig, TrainConfig
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.architecture import trained_shape
 from sbcore.latency.made_for import how_trained
+from sbcore.train.checkpoint_folder import Cursor, seal, step_folder
+from sbcore.train.identity import run_identity
 from sbcore.train.inputs import (
     _check_plan,
     _check_start,
     _check_steps,
     _check_table,
     _check_vocabulary,
+    check_checkpoint,
 )
 
 
@@ -136,3 +143,40 @@ def test_the_table_of_adapters_elsewhere_is_refused(table):
         SparseBalanceError, match=r"lora_targets = \['q_proj'\]: the times of anoth"
     ):
         table(all_of_them, how_trained(one, TrainConfig()))
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """An interrupted training from the weights of a directory, and its words."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    stage = train_stage(Config(), "baseline")
+    identity = run_identity(stage, "order", data_digest="data", weights_digest=digest_file(model))
+    folder = step_folder(out / "checkpoints", 4)
+    folder.mkdir(parents=True)
+    seal(folder, Cursor(4, num_ranks=2, finished=False), identity)
+    plan, store = SimpleNamespace(order_digest="order"), SimpleNamespace(digest="data")
+    return stage, SimpleNamespace(plan=plan, store=store), SimpleNamespace(model=model, out=out)
+
+
+def test_start_weights_that_changed_are_refused_before_any_rank_starts(begun):
+    check_checkpoint(*begun)
+    weights = begun[2].model / "model.safetensors"
+    weights.write_bytes(b"other weights")
+    with pytest.raises(
+        SparseBalanceError, match=r"another training: model: model\.start_weights ="
+    ):
+        check_checkpoint(*begun)
+    weights.write_bytes(b"weights")
+    check_checkpoint(*begun)
+
+
+def test_start_weights_are_not_read_where_nothing_is_gone_on_from(begun, monkeypatch):
+    monkeypatch.setattr("sbcore.train.inputs.known_digest", None)
+    other = SimpleNamespace(plan=SimpleNamespace(order_digest="other"), store=begun[1].store)
+    with pytest.raises(SparseBalanceError, match="order_digest = order there, other here"):
+        check_checkpoint(begun[0], other, begun[2])
+    shutil.rmtree(begun[2].out)
+    check_checkpoint(*begun)
+    assert not begun[2].out.exists()

@@ -57,7 +57,10 @@ def _unnamed(config: Config) -> Iterator[Mistake]:
             "holds one."
         )
         yield ("data", "tokenizer"), None, wrong
-    evaluate = config.evaluate
+    lora, evaluate = config.model.lora, config.evaluate
+    if lora is not None and lora.save == "adapter" and config.model.path is None:
+        wrong = "adapters need a model to stand beside. name model.path, or lora.save: merged."
+        yield ("model", "path"), None, wrong
     if evaluate.tasks and evaluate.longbench is None and not evaluate.made_sets:
         wrong = (
             "the demo's tasks fit the demo's tokenizer only. name a LongBench folder, or one with "

@@ -67,6 +67,17 @@ def test_own_data_need_a_tokenizer_and_tasks(tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
+def test_adapters_alone_need_a_model_where_the_demo_makes_none(tmp_path: Path) -> None:
+    file, own = tmp_path / "run.yaml", tmp_path / "own.jsonl"
+    own.write_text("{}\n")
+    lora = "model: {lora: {save: adapter}}\n"
+    data = f"data: {{files: [{own}], tokenizer: {tmp_path}}}\nevaluate: {{tasks: []}}\n"
+    (line,) = lines_of(file, data + lora)
+    assert line.startswith(f"{file}:3: model.path = None: adapters need a model to stand beside.")
+    file.write_text(lora)
+    check_asked(load_config(file), [file])
+
+
 def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> None:
     first, second = tmp_path / "b.yaml", tmp_path / "a.yaml"
     first.write_text("\n\nmodel: {path: gone}\n")

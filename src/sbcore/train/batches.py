@@ -58,7 +58,7 @@ def pack(
         for start, (_, is_target) in zip(starts, samples, strict=False)
     ]
     flat, at = np.concatenate(tokens), np.concatenate([*targets, np.zeros(0, dtype=np.int64)])
-    predict_at = np.maximum(at - 1, 0).astype(np.int64)
+    predict_at = at - 1  # a target is never the first token
     position_ids = np.concatenate([np.arange(n) for n in lengths])
 
     def put(x: np.ndarray) -> torch.Tensor:
@@ -69,7 +69,7 @@ def pack(
         position_ids=put(position_ids[None]),
         cu_seqlens=put(starts.astype(np.int32)),
         predict_at=put(predict_at if samples else np.zeros(1, dtype=np.int64)),
-        labels=put(flat[at.astype(np.int64)] if samples else np.zeros(1, dtype=np.int64)),
+        labels=put(flat[at] if samples else np.zeros(1, dtype=np.int64)),
         lengths=tuple(lengths),
         sequences=sequences,
     )

@@ -24,6 +24,7 @@ def test_sequences_follow_each_other_and_restart_their_positions():
     assert batch.cu_seqlens.tolist() == [0, 4, 5, 7]
     assert batch.cu_seqlens.dtype == torch.int32
     assert (batch.lengths, batch.sequences) == ((4, 1, 2), (4, 1, 0))
+    assert batch.num_tokens == 7
 
 
 def test_a_target_is_predicted_from_the_token_before_it_within_its_sequence():
@@ -38,3 +39,9 @@ def test_no_sequences_make_a_dummy_of_one_token():
     assert batch.input_ids.shape == (1, 1)
     assert batch.predict_at.tolist() == [0]
     assert batch.labels.tolist() == [0]
+
+
+def test_a_sequence_of_one_token_is_no_dummy_and_has_no_target():
+    batch = pack(Store(), [1], (0,), CPU)
+    assert not batch.is_dummy
+    assert batch.labels.tolist() == batch.predict_at.tolist() == []

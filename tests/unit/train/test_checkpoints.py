@@ -7,6 +7,7 @@ import shutil
 import threading
 from concurrent.futures import wait
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import Cursor, mark_finished
 from sbcore.train.checkpoints import Checkpoints
 from sbcore.train.identity import run_identity
+from sbcore.train.randomness import draw_random_state
 from sbcore.train.ranks import Ranks
 
 SEED = 3
@@ -112,6 +114,26 @@ def test_weights_moments_arrays_files_and_random_state_come_back(tmp_path):
     assert (path / "note.txt").read_text() == "of rank 0"
 
 
+def test_another_number_of_ranks_draws_anew_from_seed_step_and_rank(tmp_path, capsys):
+    training = Training(tmp_path).train(3)
+    cursor = Cursor(3, num_ranks=2, finished=False)
+    training.checkpoints.save_later(cursor, {}, write_files=write_note)
+    training.checkpoints.close()
+    draw_random_state(SEED, step=3, rank=0)
+    expected = torch.rand(4)
+    Training(tmp_path).load()
+    assert torch.equal(torch.rand(4), expected)
+    assert "was written by 2 ranks, now 1: random states" in capsys.readouterr().err
+
+
+def test_every_seed_step_and_rank_draws_its_own():
+    drawn = set()
+    for words in product((0, 1), repeat=3):
+        draw_random_state(words[0], step=words[1], rank=words[2])
+        drawn.add(float(torch.rand(1, dtype=torch.float64)))
+    assert len(drawn) == 8
+
+
 def test_frozen_weights_are_left_to_the_start_model(tmp_path):
     from sbcore.train.restore import read_index
 
@@ -123,8 +145,10 @@ def test_frozen_weights_are_left_to_the_start_model(tmp_path):
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     training, released = Training(tmp_path).train(1), threading.Event()
     monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
-    values = training.values()
-    training.save()
+    values, average = training.values(), np.ones(2)
+    cursor = Cursor(1, num_ranks=1, finished=False)
+    training.checkpoints.save_later(cursor, {"average": average}, write_files=write_note)
+    average += 1.0
     training.train(2)
     training.checkpoints.poll()
     assert not list(tmp_path.glob("step-*"))
@@ -132,8 +156,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     released.set()
     training.checkpoints.close()
     other = Training(tmp_path)
-    other.load()
+    arrays = other.load()[1]
     assert equal(other.values(), values), "the copy changed with the training"
+    assert arrays["average"].tolist() == [1.0, 1.0]
 
 
 def release_when_waited_for(monkeypatch, released):
@@ -182,6 +207,13 @@ def test_a_finished_checkpoint_is_taken_note_of(tmp_path):
     assert training.checkpoints.last_good(0) == "none"
 
 
+def test_the_last_good_checkpoint_is_the_newest_of_those_before(tmp_path):
+    saved(tmp_path, steps=(2, 4))
+    checkpoints = Training(tmp_path).checkpoints
+    found = [Path(checkpoints.last_good(before)).name for before in range(1, 6)]
+    assert found == ["none", *["step-00000002"] * 2, *["step-00000004"] * 2]
+
+
 def test_only_the_newest_are_kept(tmp_path):
     saved(tmp_path, steps=(1, 2, 3, 4))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
@@ -212,6 +244,24 @@ def test_a_torn_checkpoint_of_a_later_step_does_not_outlive_a_good_one(tmp_path)
     training.train(2).save()
     training.checkpoints.close()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+
+
+def test_a_checkpoint_written_again_takes_the_place_of_the_torn_one(tmp_path):
+    newest, _ = saved(tmp_path, steps=(2, 4))
+    cut(newest / ".metadata")
+    training = Training(tmp_path)
+    training.load()
+    training.steps = 2
+    training.train(2).save()
+    training.checkpoints.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+    assert Training(tmp_path).checkpoints.newest() == newest
+
+
+def test_a_last_checkpoint_is_marked_when_the_model_was_saved_too(tmp_path):
+    saved(tmp_path)
+    mark_finished(tmp_path, 2)
+    assert Training(tmp_path).checkpoints.newest() is None
 
 
 def test_a_file_where_checkpoints_should_be_is_refused_before_the_first_step(tmp_path):
@@ -281,7 +331,12 @@ def cut(path):
     os.truncate(path, path.stat().st_size - 10)
 
 
+def lengthen(path):
+    path.write_bytes(path.read_bytes() + b"more")
+
+
 TEARS = {
+    "torn: arrays.npz has": lambda path: lengthen(path / "arrays.npz"),
     "torn: __0_0.distcp is missing": lambda path: (path / "__0_0.distcp").unlink(),
     "torn: __0_0.distcp has": lambda path: cut(path / "__0_0.distcp"),
     "torn: .metadata has": lambda path: cut(path / ".metadata"),

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from sbcore.train.clock import HostClock
+from sbcore.train.clock import HostClock, Span
 from sbcore.train.device_clock import DeviceClock
 
 
@@ -26,6 +26,17 @@ def test_a_span_knows_its_waiting_and_parts_add_up():
     assert times.parts["data"] >= 19
     assert set(times.parts) == {"data", "optimizer"}
     assert span.start_ms >= times.parts["data"]
+
+
+def test_spans_follow_each_other_and_each_knows_its_own_waiting(monkeypatch):
+    ticks = iter([1000.0, 1010.0, 1012.0, 1017.0, 1030.0, 1040.0, 1041.0, 1044.0, 1050.0, 1060.0])
+    monkeypatch.setattr("sbcore.train.clock.now_ms", lambda: next(ticks))
+    clock = HostClock()
+    clock.start()
+    for _ in range(2):
+        with clock.micro_batch(), clock.waiting():
+            pass
+    assert clock.finish().read().spans == [Span(10.0, 20.0, 5.0), Span(40.0, 10.0, 3.0)]
 
 
 def test_times_of_a_step_stay_when_the_next_begins():
@@ -53,7 +64,8 @@ class OneMillisecond:
 def test_time_between_two_steps_counts_in_the_one_that_follows(kind, monkeypatch):
     monkeypatch.setattr("sbcore.train.device_clock._mark", OneMillisecond)
     clock = kind()
-    clock.between("checkpoint", 1e6)
+    for ms in (4e5, 6e5):
+        clock.between("checkpoint", ms)
     first, second = (finished_step(clock) for _ in range(2))
     assert first.parts == {"checkpoint": 1e6}
     assert first.step_ms < 1e6

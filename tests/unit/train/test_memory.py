@@ -53,6 +53,20 @@ def test_the_largest_need_counts_not_the_largest_size():
     assert largest_micro_batch(Plan(), lambda tokens: tokens if tokens < 15 else 1) == (0, 0, 0)
 
 
+def test_of_equals_the_first_is_taken_even_if_none_needs_anything():
+    assert largest_micro_batch(Plan(), lambda tokens: 7.0) == (0, 0, 0)
+    last = {10: 7.0}  # the last one that holds sequences
+    assert largest_micro_batch(Plan(), lambda tokens: last.get(tokens, 0.0)) == (1, 1, 0)
+
+
+def test_a_limit_that_the_micro_batch_meets_is_advised_to_be_lowered():
+    """Layers are recomputed above it, not at it."""
+    limit = {"activation_checkpointing": "full", "recompute_above_tokens": 4000}
+    words = "lower train.recompute_above_tokens = 4000"
+    assert words in explain([4000], stage(train=limit))
+    assert words not in explain([4001], stage(train=limit))
+
+
 def test_the_error_names_micro_batch_tokens_estimate_and_settings():
     assert explain([3000, 1000], stage(), estimate=61.25) == (
         "step 0, rank 1, micro_batch 2: 4000 tokens in 2 sequences: out of memory (estimate "

@@ -46,6 +46,7 @@ def test_company_is_the_shortest_other_and_must_fit():
     lengths = np.array([900, 80, 100, 70])
     any_number = {"max_tokens": 1000, "max_sequences": 0}
     assert packs_of(lengths, 0, **any_number) == [(0,), (0, 3)]
+    assert packs_of(lengths, 0, max_tokens=970, max_sequences=0) == [(0,), (0, 3)]
     assert packs_of(lengths, 0, max_tokens=960, max_sequences=0) == [(0,)]
     assert packs_of(lengths, 3, **any_number) == [(3,), (3, 1)]
     assert packs_of(lengths[:1], 0, **any_number) == [(0,)]

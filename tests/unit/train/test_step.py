@@ -15,6 +15,11 @@ def test_rate_rises_stays_and_falls():
     assert rate(99) == pytest.approx(2.0 / 30)
 
 
+def test_the_last_of_many_steps_still_has_a_fiftieth():
+    assert rate(999, 1000) == pytest.approx(2.0 / 50)
+    assert rate(990, 1000) > rate(996, 1000) == rate(999, 1000)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_short_runs_have_a_positive_rate_everywhere(num_steps):
     assert all(0 < rate(step, num_steps) <= 2.0 for step in range(num_steps))

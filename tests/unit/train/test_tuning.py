@@ -5,8 +5,10 @@ import torch
 from sbcore.config.schema import Config
 from sbcore.config.stages import train_stage
 from sbcore.latency.analytic import AnalyticLatencyModel
+from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch
 from sbcore.train.tuning import StepTuner
+from sbcore.types import BatchPlan
 
 LATENCY = AnalyticLatencyModel(
     block_size=32,
@@ -67,6 +69,7 @@ def test_a_dummy_takes_the_own_block_and_measures_nothing():
     [
         (TOP_K * BLOCK_SIZE, TOP_K, False),
         (TOP_K * BLOCK_SIZE, TOP_K - 1, True),
+        ((TOP_K - 1) * BLOCK_SIZE, TOP_K - 1, False),
         (TOP_K * BLOCK_SIZE + 1, TOP_K + 1, True),
     ],
 )
@@ -92,6 +95,33 @@ def test_budgets_of_k0_need_no_curve_but_for_averages():
     moved[1, 0] -= 1
     assert found.budgets(moved, pack, step=1).limits is not None
     assert found.budgets(whole, batch((0, 1), 1024), step=1).measures
+
+
+def test_the_ladder_reaches_the_last_block_of_the_longest_sequence():
+    values = {"variants": {"v": {}}, "baseline": "v"}
+    stage = train_stage(Config.model_validate(values), "v")
+    found = StepTuner(stage, LATENCY, longest=1025, device=torch.device("cpu"))
+    assert found.coverage.ladder[-1] == 33
+
+
+def test_dense_attention_is_a_target_of_all_blocks():
+    values = {"variants": {"v": {"attention": "dense"}}, "baseline": "v"}
+    stage = train_stage(Config.model_validate(values), "v")
+    found = StepTuner(stage, LATENCY, longest=1024, device=torch.device("cpu"))
+    plan = StepPlan(np.arange(2), np.array([1024, 64]), BatchPlan((((0,),), ((1,),))))
+    assert found.targets(plan, 0).tolist() == [[32, 32], [32, 32]]
+
+
+def test_curves_of_earlier_steps_are_remembered_where_something_is_tuned():
+    """By the tuner's decay; a fixed budget only shows what its last step measured."""
+    lengths = np.array([512])
+    for kind, kept in (("anchor", 0.75), ("fixed", 0.0)):
+        found = tuner(kind=kind, **({"ema_decay": 0.75} if kind == "anchor" else {}))
+        num_rungs = len(found.coverage.ladder)
+        for value in (0.2, 1.0):
+            found.learn(lengths, np.full((2, 1, num_rungs), value))
+        (known,) = {round(float(x), 9) for x in found.coverage.curves.ravel() if np.isfinite(x)}
+        assert known == pytest.approx(0.2 * kept + (1.0 - kept)), kind
 
 
 def test_a_survey_is_one_of_the_steps_that_clamp():

@@ -100,10 +100,8 @@ def optimality_gap(predicted: float, bound: float) -> float:
 
 def _work_bound(costs: FloatArray, topology: Topology) -> float:
     """Returns what some rank does at least, floors and constants left out; costs fall."""
-    least = max(float(costs[0]), _sharing_bound(costs, topology.num_ranks))
-    if topology.speed_factors:  # the mean depends on the ranks, bins are all of one size
-        return least
-    least = max(least, float(costs.sum()) / topology.num_ranks)
+    mean = float(costs.sum()) / topology.num_ranks
+    least = max(float(costs[0]), _sharing_bound(costs, topology.num_ranks), mean)
     return bin_bound(costs, topology.num_ranks, least=least)
 
 
@@ -157,18 +155,14 @@ def _last_stage_bound(workload: Workload, busiest: float, *, busy: float) -> flo
 
     Its last stage idles while the first micro-batch comes in (forward) and while the last one goes
     back (backward) through the P - 1 others. Each is the smallest sequence's, or a dummy's, which
-    comes on top of `busy`, the sum without dummies. And the longest sequence goes through all
-    stages, forward and back.
+    comes on top of `busy`, the sum without dummies.
     """
     others, floor = workload.topology.num_stages - 1, workload.floor
     fastest = min(workload.topology.factors)
     dummy = fastest * (floor + workload.constant)
-    smallest, longest = (
-        fastest * (max(ms, floor) + workload.constant)
-        for ms in (min(workload.costs), max(workload.costs))
-    )
+    smallest = fastest * (max(min(workload.costs), floor) + workload.constant)
     ends = sum(
         min(share * others * smallest, fastest * floor + share * others * dummy)
         for share in (FORWARD_SHARE, 1.0 - FORWARD_SHARE)
     )
-    return max((busy + ends) / (others + 1), (busiest + others * dummy) / (others + 1), longest)
+    return max(busy + ends, busiest + others * dummy) / (others + 1)

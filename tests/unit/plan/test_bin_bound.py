@@ -22,6 +22,8 @@ def falling(costs: list[float]) -> np.ndarray:
         ([6, 6, 5, 5], 10, 3),  # 5 fits beside no 6
         ([7, 7, 4, 4, 4], 10, 4),  # 4 fits beside no 7, and two share the third bin
         ([1, 1, 1], 10, 1),
+        ([6, 6, 6, 1], 10, 3),  # gaps to spare save no bin
+        ([0.2, 0.1], 0.3, 1),  # though 0.3 - 0.1 is rounded below 0.2
     ],
 )
 def test_bins_counted_by_hand(costs: list[float], size: float, expected: int) -> None:
@@ -32,6 +34,10 @@ def test_a_gap_that_nothing_fills_is_seen() -> None:
     """Three ranks, mean 10 and heaviest 6: two share a rank in any case, 6 + 5 at best."""
     costs = falling([6, 6, 6, 5, 5, 2])
     assert bin_bound(costs, 3, least=10.0) == pytest.approx(11.0, rel=1e-3)
+
+
+def test_two_of_a_size_may_be_far_above_the_mean() -> None:
+    assert bin_bound(falling([10] * 4), 3, least=40 / 3) == pytest.approx(20.0, rel=1e-3)
 
 
 @given(

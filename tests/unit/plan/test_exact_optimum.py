@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from sbcore.config.method import BalancerConfig
+from sbcore.latency.packs import EVEN, WorkShares
 from sbcore.plan.balancers import BALANCERS, load_balancer
-from sbcore.plan.bounds import lower_bound
+from sbcore.plan.bounds import first_bound, lower_bound
 from sbcore.plan.objective import micro_batch_ms, slowed, step_ms
 from sbcore.plan.pipeline import makespan_ms
 from sbcore.plan.workload import Workload, make_workload
@@ -156,3 +157,94 @@ def test_sab_is_near_the_exact_optimum(
         gaps.append(time / best_cost(make_workload(np.array(lengths), topology, cost)) - 1)
     assert np.mean(gaps) < mean
     assert np.max(gaps) < 0.1
+
+
+STEP, MICRO, PIPELINE = Barrier
+
+
+def alone(num_ranks: int, barrier: Barrier, num_stages: int = 1, *factors: float) -> Topology:
+    """Returns ranks on which each sequence is a micro-batch of its own."""
+    return Topology(num_ranks, barrier, 100, 1, num_stages, speed_factors=factors)
+
+
+MET: dict[str, tuple[list[float], float, float, Topology, float]] = {
+    "ranks of different speed share work and constants": (
+        [7, 5, 4, 3],
+        0.0,
+        1.5,
+        alone(2, STEP, 1, 1.0, 1.5),
+        15.0,  # 7 + 5 and 4 + 3 with two constants each
+    ),
+    "micro-batches beside the longest take the floor": (
+        [100, 1],
+        30.0,
+        0.0,
+        alone(1, STEP),
+        130.0,
+    ),
+    "the slowest rank runs as many micro-batches": (
+        [1, 1, 1, 1],
+        30.0,
+        1.0,
+        alone(2, STEP, 1, 1.0, 2.0),
+        124.0,
+    ),
+    "the longest is on the fastest rank": ([100, 1], 0.0, 5.0, alone(2, STEP, 1, 1.0, 2.0), 105.0),
+    "of five on two ranks three are together": ([5, 5, 4, 3, 3], 0.0, 0.0, alone(2, STEP), 10.0),
+    "of seven on two ranks four are together": ([30.0] * 7, 0.0, 0.0, alone(2, STEP), 120.0),
+    "two gaps that nothing fills": ([7, 7, 4, 4, 4], 0.0, 0.0, alone(3, STEP), 11.0),
+    "such gaps on ranks of different speed": (
+        [7, 7, 4, 4, 4],
+        0.0,
+        0.0,
+        alone(3, STEP, 1, 1.0, 1.0, 1.03125),
+        11.0,
+    ),
+    "sorted micro-steps, the last at the floor": (
+        [float(cost) for cost in range(20, 0, -1)],
+        2.5,
+        0.0,
+        alone(2, MICRO),
+        20 + 18 + 16 + 14 + 12 + 10 + 8 + 6 + 4 + 2.5,
+    ),
+    "three of a size on two stages": ([30.0] * 3, 20.0, 0.5, alone(1, PIPELINE, 2), 4 * 30.5 / 2),
+    "four of a size in one pipeline": ([30.0] * 7, 20.0, 0.0, alone(2, PIPELINE, 4), 7 * 30 / 4),
+}
+"""Costs, floor, constant, topology and the best step, by what decides it."""
+
+
+@pytest.mark.parametrize("what", MET)
+def test_the_bound_is_met_where_one_thing_decides(what: str) -> None:
+    costs, floor, constant, topology, best = MET[what]
+    workload = Workload([1] * len(costs), costs, floor, constant, EVEN, topology)
+    if len(costs) <= 5:
+        assert best_cost(workload) == pytest.approx(best)
+    assert lower_bound(workload) == pytest.approx(best, rel=2e-4)  # bins are bisected
+    assert lower_bound(workload) <= best * (1 + 1e-9)
+
+
+def test_two_halves_of_the_cap_may_share_a_micro_batch() -> None:
+    topology = Topology(2, Barrier.MICRO, 100, 0)
+    workload = Workload([60, 50, 50], [10.0, 6.0, 4.0], 0.0, 0.0, EVEN, topology)
+    assert lower_bound(workload) == pytest.approx(10.0)
+    assert best_cost(workload) == pytest.approx(10.0)
+
+
+def test_a_slow_pipeline_runs_as_many_micro_batches() -> None:
+    """Two of the floor on the slow rank; at least one fast one before or after each."""
+    workload = Workload([1] * 4, [1.0] * 4, 10.0, 0.0, EVEN, alone(2, PIPELINE, 2, 1.0, 2.0))
+    assert best_cost(workload) == pytest.approx(30.0)
+    assert 25.0 <= lower_bound(workload) <= 30.0
+
+
+def test_heavy_sequences_in_pipelines_raise_the_bound() -> None:
+    topology = Topology(2, Barrier.PIPELINE, 10_000, 0, 2)
+    workload = Workload([1] * 9, [10.0] * 9, 1.0, 0.5, EVEN, topology)
+    assert lower_bound(workload) > first_bound(workload) * 1.005
+
+
+def test_work_that_is_not_recomputed_has_the_bound_of_its_share() -> None:
+    """Three sequences of 50 that take 0.6 of it are three of 30, see above."""
+    shares = WorkShares(10, 0.6, 1.0)
+    workload = Workload([1] * 3, [50.0] * 3, 20.0, 0.5, shares, alone(1, PIPELINE, 2))
+    assert lower_bound(workload) == pytest.approx(4 * 30.5 / 2)

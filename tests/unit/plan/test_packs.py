@@ -70,6 +70,7 @@ def test_sab_splits_where_short_micro_batches_are_cheaper() -> None:
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=4, max_size=14),
     barrier=st.sampled_from([Barrier.STEP, Barrier.MICRO]),
+    num_stages=st.integers(1, 2),
     shares=st.sampled_from([(0.6, 1.0), (1.0, 1.4), (1.0, 1.0)]),
     constant_ms=st.sampled_from([0.0, 5.0, 60.0]),
     balancer=st.sampled_from(["sab", "random", "tokens"]),
@@ -78,14 +79,34 @@ def test_sab_splits_where_short_micro_batches_are_cheaper() -> None:
 def test_no_plan_beats_the_bound(
     lengths: list[int],
     barrier: Barrier,
+    num_stages: int,
     shares: tuple[float, float],
     constant_ms: float,
     balancer: str,
     seed: int,
 ) -> None:
     cost = UnevenCost(10.0, constant_ms, WorkShares(100, *shares), reach=40)
-    topology, tokens = Topology(2, barrier, 400, 0), np.array(lengths)
+    topology, tokens = Topology(2, barrier, 400, 0, num_stages), np.array(lengths)
     config = SabBalancer()
     plan = load_balancer(balancer)(tokens, topology, cost=cost, seed=seed, config=config)
-    taken = step_ms(micro_batch_ms(plan, tokens, cost), barrier)
+    taken = step_ms(micro_batch_ms(plan, tokens, cost), barrier, num_stages=num_stages)
     assert taken >= lower_bound(least_workload(tokens, topology, cost)) * (1.0 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "constant_ms", "best"),
+    [
+        ([50] * 8, 60.0, 400 + 60.0),  # a constant is dear: all in one, recomputed
+        ([50] * 8, 5.0, 4 * (0.75 * 100 + 5.0)),  # cheap: pairs that are not recomputed
+        ([100] * 4, 5.0, 4 * (0.75 * 100 + 5.0)),  # just short enough
+        ([800], 5.0, 800 + 5.0),  # one constant, though twice the cap
+    ],
+)
+def test_the_bound_is_met_where_tokens_decide(
+    lengths: list[int], constant_ms: float, best: float
+) -> None:
+    cost = UnevenCost(0.0, constant_ms, WorkShares(100, 0.75, 1.0), reach=0)
+    topology, tokens = Topology(1, Barrier.STEP, 400, 0), np.array(lengths)
+    plan = load_balancer("sab")(tokens, topology, cost=cost, seed=0, config=SabBalancer())
+    assert step_ms(micro_batch_ms(plan, tokens, cost), Barrier.STEP) == pytest.approx(best)
+    assert lower_bound(least_workload(tokens, topology, cost)) == pytest.approx(best)

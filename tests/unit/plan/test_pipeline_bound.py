@@ -76,7 +76,10 @@ def test_each_number_of_micro_batches_has_a_bound_that_no_plan_beats(
     best = best_makespan(workload, num_micro)
     assert min(bounds.values()) == pipeline_bound(workload)
     assert bounds[num_micro] <= best * (1 + 1e-9)
-    assert num_micro in dict(bounds_by_count(workload, up_to=best * (1 + 1e-9)))
+    within = bounds_by_count(workload, up_to=best * (1 + 1e-9))
+    assert num_micro in dict(within)
+    assert all(bound <= best * (1 + 1e-9) for _, bound in within)
+    assert within == sorted(within, key=lambda found: found[1])
 
 
 def test_the_bound_is_met_where_sequences_are_as_good_as_divided() -> None:
@@ -96,3 +99,35 @@ def test_three_heavy_sequences_on_two_stages_wait_for_each_other() -> None:
     workload = workload_of([30.0, 30.0, 30.0], topology, floor=0.0)
     best = float(makespan_ms(np.full((1, 3), 30.5), 2)[0])
     assert 60.5 <= pipeline_bound(workload) <= best
+
+
+@pytest.mark.parametrize(
+    ("costs", "num_ranks", "num_stages", "num_micro"),
+    [
+        ([1.0] * 4, 1, 2, 4),  # all at the floor
+        ([14.0, 1.0, 1.0], 1, 2, 3),
+        ([20.0, 1.0, 1.0, 1.0], 1, 2, 4),
+        ([20.0, 1.0, 1.0, 1.0], 2, 2, 2),
+        ([50.0, 1.0, 1.0, 1.0], 1, 2, 4),
+        ([50.0, 1.0, 1.0], 1, 3, 3),
+        ([50.0, 1.0, 1.0], 2, 3, 3),
+    ],
+)
+def test_the_bound_is_met_by_one_longer_than_the_floor(
+    costs: list[float], num_ranks: int, num_stages: int, num_micro: int
+) -> None:
+    topology = Topology(num_ranks, Barrier.PIPELINE, 10_000, 0, num_stages)
+    workload = workload_of(costs, topology, floor=10.0)
+    bound = dict(bounds_by_count(workload, up_to=np.inf))[num_micro]
+    assert bound == pytest.approx(best_makespan(workload, num_micro))
+
+
+@pytest.mark.parametrize("longest", [1.0, 14.0, 50.0, 90.0])
+def test_bounds_of_many_micro_batches_are_nearly_met(longest: float) -> None:
+    """One long among eight at the floor, in its best place; too many for prices of paths."""
+    topology = Topology(1, Barrier.PIPELINE, 10_000, 1, num_stages=2)
+    workload = workload_of([longest, *[1.0] * 8], topology, floor=10.0)
+    orders = np.full((9, 9), 10.5)
+    np.fill_diagonal(orders, max(longest, 10.0) + 0.5)
+    bound = pipeline_bound(workload)
+    assert bound <= makespan_ms(orders, 2).min() <= bound * 1.025

@@ -66,7 +66,7 @@ def _bent_at(
     *slopes, constant = _not_negative(open_constant, wanted).tolist()
     if constant <= floor:
         return BentLine(floor, np.array(slopes), constant)
-    beyond = np.append(np.maximum(1.0 - floor / rest[:, 0], 0.0), np.full(len(ties), _TIE))
+    beyond = np.append(1.0 - floor / rest[:, 0], np.full(len(ties), _TIE))
     fixed = _not_negative(np.vstack([left / rest, ties]), beyond)
     return BentLine(floor, fixed, floor)
 

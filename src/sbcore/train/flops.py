@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sbcore.latency.pairs import attention_pairs
 from sbcore.model.recompute import Recompute
 from sbcore.plan.read import StepPlan
 from sbcore.types import FloatArray, IntArray
@@ -60,7 +61,7 @@ def count(
     linear = each_token * float(tokens.sum()) + 6.0 * model.head_weights * num_target_tokens
     # Scores and values: 2 products of 2 operations forward, twice that backward.
     per_pair = 12.0 * model.num_heads * model.head_dim
-    pairs = attended_pairs(lengths, top_k, block_size=block_size)
+    pairs = attention_pairs(lengths, top_k, block_size=block_size)
     dense = model.num_layers * tokens * (tokens + 1) / 2
     again = 2.0 * model.weights_again * (tokens * recomputed).sum()
     if attention_again:
@@ -96,20 +97,6 @@ class FlopCounter:
             members = list(micro)
             again[members] = self.recompute.applies(int(plan.lengths[members].sum()))
         return again
-
-
-def attended_pairs(lengths: IntArray, top_k: IntArray, *, block_size: int) -> FloatArray:
-    """Returns the (query, key) pairs of each layer and sequence, float64 [L, N].
-
-    A query attends to its own block up to itself and to ``top_k - 1`` whole blocks before it, or
-    to all there are.
-    """
-    whole, rest = np.divmod(lengths, block_size)
-    own = whole * block_size * (block_size + 1) / 2 + rest * (rest + 1) / 2
-    past = np.minimum(top_k - 1, whole)  # blocks that the later rows reach
-    # Rows of block b reach min(b, past) blocks: a ramp up to `past`, then flat.
-    full_rows = past * (past - 1) / 2 + past * (whole - past)
-    return block_size * (block_size * full_rows + rest * past) + own
 
 
 def model_facts(model: Any) -> ModelFacts:

@@ -149,6 +149,47 @@ def test_adjustments_are_reported() -> None:
     assert 0 < adjusted.mean < adjusted.largest < 2
 
 
+def test_a_change_of_a_hundredth_is_an_adjustment_too() -> None:
+    slower = [
+        replace(p, median_ms=p.median_ms * 1.01) if (p.length, p.top_k) == (256, 4) else p
+        for p in attention_points(lambda length, top_k: 1.0 + length / 1024)
+    ]
+    adjusted = fit_surface(slower, block_size=BLOCK_SIZE).adjustments
+    assert adjusted.count > 1
+    assert 0.001 < adjusted.largest < 0.01
+
+
+def test_what_was_measured_stays_where_only_what_is_interpolated_falls_below_it() -> None:
+    """512 was measured at budgets 1 and 16: halfway between it would be faster than 256."""
+    measured = {
+        256: {1: 1.0, 4: 2.9, 8: 3.0},
+        512: {1: 1.0, 16: 5.0},
+        1024: {1: 1.5, 4: 6.0, 8: 7.0, 16: 8.0, 32: 9.0},
+    }
+    table = [
+        point("attention", length, top_k, ms)
+        for length, row in measured.items()
+        for top_k, ms in row.items()
+    ]
+    surface = fit_surface(table, block_size=BLOCK_SIZE)
+    for length, row in measured.items():
+        for top_k, ms in row.items():
+            assert surface.milliseconds(*at(length, top_k))[0] == pytest.approx(ms, rel=1e-4)
+
+
+def test_between_two_budgets_time_is_a_power_of_the_budget() -> None:
+    """Also where a length lacks a budget that others have."""
+    ends = {1: 1.0, 2: 1.5, 4: 2.0, 8: 3.0, 16: 4.0, 32: 16.0}
+    table = [
+        point("attention", length, top_k, ends[top_k])
+        for length in (512, 1024)
+        for top_k in ends
+        if top_k * BLOCK_SIZE <= length and (length, top_k) != (1024, 16)
+    ]
+    surface = fit_surface(table, block_size=BLOCK_SIZE)
+    assert surface.milliseconds(*at(1024, 16))[0] == pytest.approx((3.0 * 16.0) ** 0.5)
+
+
 def test_isotonic_pools_neighbours_that_fall() -> None:
     pooled = isotonic(np.array([1.0, 4.0, 2.0, 5.0]), np.array([1.0, 1.0, 3.0, 1.0]))
     assert pooled.tolist() == [1.0, 2.5, 2.5, 5.0]

@@ -7,7 +7,14 @@ import pytest
 
 from sbcore.latency.analytic import AnalyticLatencyModel, fit_coefficients
 from sbcore.latency.pairs import attention_pairs
-from sbcore.latency.quality import mape, measure_quality, rank_correlation, regret
+from sbcore.latency.quality import (
+    _greedy_time,
+    mape,
+    measure_quality,
+    predict_micro_batches,
+    rank_correlation,
+    regret,
+)
 from sbcore.latency.table import MeasuredPoint
 
 BLOCK_SIZE = 32
@@ -68,6 +75,43 @@ def test_regret_is_nothing_for_the_truth_and_something_for_a_constant() -> None:
     truth = np.random.default_rng(0).lognormal(1.0, 1.0, size=30)
     assert regret(truth * 3.0, truth, seed=0) == 0.0
     assert regret(np.ones(30), truth, seed=0) > 0.05
+
+
+def test_equal_values_share_the_mean_of_their_ranks() -> None:
+    """Ranks 1, 2.5, 2.5, 4 and 2, 1, 3, 4: Spearman's coefficient by its definition."""
+    found = rank_correlation(np.array([1.0, 5.0, 5.0, 9.0]), np.array([2.0, 1.0, 3.0, 4.0]))
+    assert found == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [2, 1, 3, 4])[0, 1])
+
+
+def test_a_plan_takes_the_longest_first_and_as_long_as_its_slowest_rank() -> None:
+    """Four ranks, longest first: 9 | 8 | 7 | 6 + 1; taken for the shortest, 9 joins 8."""
+    truth = np.array([1.0, 6.0, 7.0, 8.0, 9.0])
+    assert _greedy_time(truth, truth) == 9.0
+    assert _greedy_time(truth[::-1].copy(), truth) == 8.0 + 9.0
+    assert _greedy_time(np.ones(9), np.full(9, 2.0)) == 6.0
+
+
+def test_regret_is_that_of_plans_at_the_configured_budget() -> None:
+    """Predictions are wrong at other budgets only."""
+    made = AnalyticLatencyModel(BLOCK_SIZE, 2, 0.0, 0.0, 0.0, np.array([0.0, 1e-3, 2e-5, 0.0]))
+
+    def law(length: int, top_k: int) -> float:
+        return float(made.attention_ms(np.array(length), np.array(4))) if top_k == 4 else 1.0
+
+    points = points_of(law, (362, 400, 724, 800, 900))
+    found = measure_quality(
+        made, points, made, [], work_share=np.ones(0), top_k=4, block_size=BLOCK_SIZE, seed=0
+    )
+    assert (found.regret, found.mape_at_top_k) == pytest.approx((0.0, 0.0))
+    assert found.mape > 0.1
+    assert found.micro_batch_mape is None
+
+
+def test_a_micro_batchs_work_takes_its_share_before_the_floor() -> None:
+    made = AnalyticLatencyModel(BLOCK_SIZE, 2, 5.0, 1.0, 1e-2, np.zeros(4))
+    packs = [MeasuredPoint("micro_batch", n, 3, 2, 6.0, 6.0, 6.0, 3, True) for n in (400, 1000)]
+    found = predict_micro_batches(made, packs, work_share=np.array([0.5, 0.75]))
+    assert found == pytest.approx([5.0 + 1.0, 0.75 * 20 + 1.0])
 
 
 def test_quality_is_that_of_the_points_given() -> None:

@@ -22,7 +22,7 @@ from sbcore.config.stages import ProfileLatencyStage
 from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.latency.as_trained import forward_of, train_config
-from sbcore.latency.grid import grid_points
+from sbcore.latency.grid import grid_points, reference_point
 from sbcore.latency.journal import Journal
 from sbcore.latency.layer import LayerRuns
 from sbcore.latency.measure import profile_latency
@@ -150,6 +150,42 @@ def test_on_a_gpu_short_sequences_are_measured_in_packs_and_the_shortest_alone_t
     points = [p for p in grid_points(stage(), pack_tokens=128, seed=0) if p.part == "attention"]
     packed = {(p.length, p.num_sequences) for p in points if not p.held_out}
     assert packed == {(32, 1), (32, 4), (64, 2), (128, 1)}
+
+
+def test_packs_fill_a_gpu_and_hold_64_sequences_at_most() -> None:
+    points = grid_points(stage(), pack_tokens=6000, seed=0)
+    packed = {p.length: p.num_sequences for p in points if p.part == "dense"}
+    assert packed == {32: 64, 64: 64, 128: 46}
+
+
+def test_a_layers_rest_is_measured_with_queries_that_see_their_own_block() -> None:
+    rest = [p for p in grid_points(stage(), pack_tokens=0, seed=0) if p.part in REST]
+    assert sorted((p.part, p.length, p.top_k) for p in rest) == [
+        (part, length, REST[part]) for part in sorted(REST) for length in (32, 64, 128)
+    ]
+
+
+REST = {"layer": 1, "ends": 0, "own_block": 1}
+
+
+def test_the_clock_is_watched_at_the_middle_length() -> None:
+    for top_k, expected in ((2, 2), (9, 4)):  # 64 tokens have 4 blocks
+        found = reference_point(stage(attention=AttentionConfig(block_size=16, top_k=top_k)))
+        assert (found.length, found.top_k, found.part) == (64, expected, "reference")
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "above", "again"), [(128, 100, (32, 64, 128)), (64, 100, (128,))]
+)
+def test_points_are_recomputed_as_the_micro_batch_is_that_plans_fill(
+    max_tokens: int, above: int, again: tuple[int, ...]
+) -> None:
+    """Or as the sequence is, where it alone is longer than that."""
+    config = stage(
+        activation_checkpointing="full", recompute_above_tokens=above, max_tokens=max_tokens
+    )
+    points = grid_points(config, pack_tokens=0, seed=0)
+    assert {p.length for p in points if p.part == "layer" and p.recompute} == set(again)
 
 
 ARCHITECTURE = shape_config(SHAPE, vocab_size=64, max_tokens=64)

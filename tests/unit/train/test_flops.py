@@ -4,14 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sbcore.plan.read import StepPlan
 from sbcore.train.flops import (
     FlopCounter,
     ModelFacts,
-    attended_pairs,
     count,
     model_facts,
     peak_flops,
@@ -28,15 +25,6 @@ FACTS = ModelFacts(
     head_dim=4,
 )
 NO_HEADS = replace(FACTS, num_heads=0)
-
-
-@given(st.integers(1, 150), st.integers(1, 12), st.integers(1, 20))
-def test_pairs_are_those_that_queries_attend_to(length, top_k, block_size):
-    each = (
-        t % block_size + 1 + min(top_k - 1, t // block_size) * block_size for t in range(length)
-    )
-    found = attended_pairs(np.array([length]), np.array([[top_k]]), block_size=block_size)
-    assert found[0, 0] == sum(each)
 
 
 def work(lengths, top_k, *, recomputed, attention_again=True, facts=FACTS):

@@ -5,6 +5,7 @@ import pytest
 
 from sbcore.latency.analytic import AnalyticLatencyModel
 from sbcore.latency.calibrate import calibrate
+from sbcore.latency.dense import fit_dense
 from sbcore.latency.memory import fit_memory
 from sbcore.latency.speed import QUANTUM, SpeedFactors
 from sbcore.latency.table import MeasuredPoint
@@ -116,6 +117,61 @@ def test_speed_factors_come_back_from_a_checkpoint_and_only_for_as_many_ranks() 
     assert fewer.factors.tolist() == [1.0]
     with pytest.raises(ValueError, match="measured_ms"):
         speed.update(np.ones(3), np.ones(2))
+
+
+def test_speed_factors_forget_by_the_decay_and_begin_with_the_first_real_time() -> None:
+    speed, predicted = SpeedFactors(3, ema_decay=0.75), np.full(3, 100.0)
+    speed.update(np.array([200.0, np.nan, 0.0]), predicted)
+    assert speed.factors.tolist() == [2.0, 1.0, 1.0]
+    speed.update(np.array([100.0, 150.0, 300.0]), predicted)
+    assert speed.factors.tolist() == [1.75, 1.5, 3.0]
+
+
+def test_a_rank_beyond_all_measure_is_not_followed() -> None:
+    speed = SpeedFactors(2, ema_decay=0.5)
+    speed.update(np.array([1.0, 5000.0]), np.full(2, 100.0))
+    assert speed.factors.tolist() == [0.25, 8.0]
+
+
+def dense_points(*shares: float) -> list[MeasuredPoint]:
+    """Packs of four whose sequences take so much each, beside a call of 0.5 ms."""
+    return [whole(1024 * 2**i, 4, 0.5 + 4 * ms, part="dense") for i, ms in enumerate(shares)]
+
+
+def test_dense_attention_grows_by_powers_between_its_points_and_as_squares_beyond() -> None:
+    found = fit_dense(dense_points(1.0, 3.0), call_ms=0.5)
+    assert found is not None
+    lengths = np.array([1, 1024, 1448, 2048, 4096])
+    assert found.milliseconds(lengths) == pytest.approx([1, 1, 3**0.5, 3, 12], rel=1e-3)
+    falling = fit_dense(dense_points(4.0, 1.0, 9.0), call_ms=0.5)
+    assert falling is not None
+    assert falling.milliseconds(np.array([1024, 2048, 4096])) == pytest.approx([2.0, 2.0, 9.0])
+    assert fit_dense(dense_points(1.0), call_ms=0.5) is None
+
+
+@pytest.mark.parametrize(("device_type", "floor_ms"), [("cuda", 2.0), ("cpu", 0.1)])
+def test_a_floor_below_what_its_parts_take_leaves_nothing_negative(
+    device_type: str, floor_ms: float
+) -> None:
+    floor = MeasuredPoint("floor", 32, 8, 1, *[floor_ms] * 3, 5, held_out=False)
+    found = calibrate(PARTS, [floor], constant_ms=3.0, recompute=False, device_type=device_type)
+    assert (found.floor_ms, found.scale) == (0.0, 1.0)
+    assert found.constant_ms == (2.0 if device_type == "cuda" else 0.0)
+
+
+def test_the_setting_that_no_micro_batch_was_run_in_takes_what_its_parts_took() -> None:
+    points = [whole(n, m, 1.2 * work(n, m) + 10.0, recompute=True) for n, m in SHAPES]
+    found = calibrate(PARTS, [FLOOR, *points], constant_ms=3.0, recompute=False, device_type="cuda")
+    assert (found.scale, found.other_share) == pytest.approx((1.0, 1.2), rel=1e-3)
+    assert found.constant_ms == pytest.approx(10.0, rel=1e-2)
+
+
+def test_more_tokens_never_hold_less() -> None:
+    kept = [weighed(1024, 5.0), weighed(2048, 4.0), weighed(4096, 7.0)]
+    memory = fit_memory([*kept, *AGAIN], recompute_above=None)
+    assert memory is not None
+    assert [memory.gib(n) for n in (512, 1024, 2048, 4096)] == [5.0, 5.0, 5.0, 7.0]
+    assert fit_memory([*kept[:1], *AGAIN], recompute_above=None) is None
 
 
 def test_recomputation_is_told_from_one_micro_batch_of_each_setting() -> None:

@@ -218,6 +218,11 @@ def test_a_table_of_something_else_is_refused(
         TableLatencyModel.read(folder, **ask)
 
 
+def test_a_point_holds_the_middle_of_its_times_and_their_20th_and_80th_percentile() -> None:
+    made = MeasuredPoint.of(all_points()[0].grid_point, np.arange(11.0) + 1.0, peak_gib=None)
+    assert (made.median_ms, made.p20_ms, made.p80_ms, made.n) == (6.0, 3.0, 9.0, 11)
+
+
 def broken_profiles() -> dict[str, tuple[list, str]]:
     points = all_points()
     return {
@@ -225,6 +230,7 @@ def broken_profiles() -> dict[str, tuple[list, str]]:
             [*points, point("attention", 96, 1, float("nan"))],
             r"row \d+ \(attention, length 96, top_k 1\): median_ms = nan: not a time",
         ),
+        "zero": ([*points, point("linear", 96, 0, 0.0)], "median_ms = 0.0: not a time"),
         "negative": ([*points, point("linear", 96, 0, -1.0)], "median_ms = -1.0: not a time"),
         "no floor": ([p for p in points if p.part != "floor"], "part = floor: missing"),
         "no linear": ([p for p in points if p.part != "linear"], "part = linear: 0 points"),

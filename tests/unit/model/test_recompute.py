@@ -1,8 +1,11 @@
 import pytest
 import torch
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import CheckpointPolicy
 
 from sbcore.model.feed_forward import gated_feed_forward
-from sbcore.model.recompute import Recompute
+from sbcore.model.recompute import Recompute, _draw, _policy
 
 
 class Layer(torch.nn.Module):
@@ -57,8 +60,15 @@ class Gated(torch.nn.Module):
         return x + gated_feed_forward(torch.tanh(x), *self.weights)
 
 
-def gated_gradients(mode):
-    layers = [Gated() for _ in range(2)]
+class PlainGated(Gated):
+    def forward(self, x):
+        gate, up, down = self.weights
+        inner = torch.tanh(x)
+        return x + linear(silu(linear(inner, gate)) * linear(inner, up), down)
+
+
+def gated_gradients(mode, kind=Gated):
+    layers = [kind() for _ in range(2)]
     Recompute(layers, mode, above_tokens=0).prepare(1)
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
     out = layers[1](layers[0](x))
@@ -69,10 +79,68 @@ def gated_gradients(mode):
 @pytest.mark.parametrize("mode", ["full", "selective"])
 def test_the_product_that_is_left_out_is_missed_nowhere(mode):
     """Neither in these gradients nor in what runs after them."""
-    before = gated_gradients("none")
-    for found in (gated_gradients(mode), gated_gradients("none")):
-        for ours, expected in zip(found, before, strict=True):
-            torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+    found, after = gated_gradients(mode), gated_gradients("none")
+    for ours, later, plain in zip(found, after, gated_gradients("none", PlainGated), strict=True):
+        torch.testing.assert_close(ours, later, rtol=0, atol=0)
+        torch.testing.assert_close(ours, plain)
+
+
+class AttendingLayer(Gated):
+    """Attention to itself, then the feed-forward layer."""
+
+    def forward(self, x):
+        heads = torch.sin(x)[None, None]
+        attended = scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+        return super().forward(attended[0, 0])
+
+
+class CountCalls(TorchDispatchMode):
+    """Counts attention's and the products' calls of forward passes, the first one's and again."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = self.products = self.sines = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        self.attention += "attention" in name and "backward" not in name
+        self.products += name.startswith("aten.mm")
+        self.sines += name.startswith("aten.sin.")
+        return func(*args, **(kwargs or {}))
+
+
+def counted(mode):
+    layer = AttendingLayer()
+    Recompute([layer], mode, above_tokens=0).prepare(1)
+    x = torch.randn(5, 4, requires_grad=True)
+    with CountCalls() as calls:
+        layer(x).sum().backward()
+    return calls
+
+
+@pytest.mark.parametrize(("mode", "attention"), [("full", 2), ("selective", 1)])
+def test_all_but_the_last_product_and_kept_attention_runs_again(mode, attention):
+    once, again = counted("none"), counted(mode)
+    assert (once.attention, once.sines) == (1, 1)
+    assert (again.attention, again.sines) == (attention, 2)
+    assert again.products - once.products == 2  # gate and up, not down
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("aten._scaled_dot_product_flash_attention_for_cpu.default", True),
+        ("sbkernels.moba_forward.default", True),
+        ("sbkernels.moba_coverage.default", False),
+        ("aten.mm.default", False),
+    ],
+)
+def test_selective_recomputation_keeps_attention_alone(name, kept):
+    assert (_policy(None, name) is CheckpointPolicy.MUST_SAVE) == kept
+
+
+def test_generators_states_are_kept_for_dropout_that_drops():
+    assert [_draw([torch.nn.Dropout(share)]) for share in (0.0, 0.1)] == [False, True]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -121,7 +121,12 @@ def _by_rate(queue: Queue, paid: IntArray, column: IntArray) -> IntArray:
     at_start = summed(slope[first], column[first], int(column.max(initial=-1)) + 1)
     rising = _rising(queue, paid)
     order = rising[grouped(column[rising])]
-    rate = at_start[column[order]] + drop[order] - running(drop[order], column[order])
+    column = column[order]
+    begins = np.append(True, column[1:] != column[:-1])[: len(order)]
+    # Only ever added to: taking the own drop off again would let rounding lift a rate, and with it
+    # a column's end before its start where slopes are equal.
+    passed = running(np.where(begins, 0.0, np.roll(drop[order], 1)), column)
+    rate = at_start[column] - passed
     return order[np.argsort(-rate, kind="stable")]
 
 

@@ -21,6 +21,7 @@ def falling(costs: list[float]) -> np.ndarray:
         ([6, 4, 6, 4], 10, 2),  # the gaps are filled exactly
         ([6, 6, 5, 5], 10, 3),  # 5 fits beside no 6
         ([7, 7, 4, 4, 4], 10, 4),  # 4 fits beside no 7, and two share the third bin
+        ([6, 6, 4, 4, 4], 10, 3),  # two gaps of 4 for three
         ([1, 1, 1], 10, 1),
         ([6, 6, 6, 1], 10, 3),  # gaps to spare save no bin
         ([0.2, 0.1], 0.3, 1),  # though 0.3 - 0.1 is rounded below 0.2

@@ -16,7 +16,7 @@ LADDER, LONGEST = np.array([1, 2, 8, 40]), 1024
 class Counting(AdditiveLatency):
     """Counts how often it is asked."""
 
-    num_layers, floor_ms, constant_ms, ms_per_token = 2, 3.0, 0.5, 0.01
+    num_layers, floor_ms, constant_ms, ms_per_token = 2, 0.1, 0.5, 0.01
     update_ms = 7.0
 
     def __init__(self, *, knows_dense: bool) -> None:

@@ -272,6 +272,15 @@ def test_what_waits_is_raised_as_far_as_p_allows():
     assert (top_k[:, 0] < 8).all()
 
 
+def test_a_cap_between_rungs_ends_at_the_lower_one():
+    """What lies between is not measured: its coverage would be taken for that of the upper one."""
+    ladder = make_ladder(128, 8)
+    assert {16, 18} < set(ladder.tolist())
+    curves = smooth_curves(np.full((2, 2), 0.05), ladder)
+    observation = observe([9000, 2100], [[[0]], [[1]]], curves, ladder=ladder, top_k=8)
+    assert (decide(observation, p=0.9, cap=17)[:, 1] == 16).all()
+
+
 @pytest.mark.parametrize("barrier", Barrier)
 def test_what_fits_under_the_floor_is_raised(barrier):
     ladder = make_ladder(128, 8)

@@ -5,6 +5,7 @@ import pytest
 from fake_trainer import make_row
 
 from sbcore.ablation.journal import RAW_COLUMNS
+from sbcore.ablation.ratios import paired_speedup
 from sbcore.ablation.results import STEPS, TABLE, Results, read_rows, read_steps
 from sbcore.ablation.show import print_setting
 from sbcore.ablation.steps import measured_step
@@ -45,6 +46,33 @@ def test_a_row_holds_medians_and_shares_of_time():
     assert row["coverage_delta"] == ""
 
 
+def test_a_row_tells_the_middle_60_per_cent_and_averages_what_each_step_has():
+    steps = []
+    for number, time in enumerate((100.0, 200.0, 300.0, 400.0, 1000.0)):
+        delta, predicted = (None, 0.0, 3.0, None, 3.0)[number], (1.0, 2.0, 3.0, 40.0, 50.0)[number]
+        more = {"coverage_delta": delta, "predicted_ms": predicted, "imbalance": 1.0 + number}
+        steps += some_steps("dst", [time], **more)
+    row = variant_row(PLACE, "dst", steps)
+    assert (row["step_ms_p20"], row["step_ms_p50"], row["step_ms_p80"]) == (180.0, 300.0, 520.0)
+    assert (row["coverage_delta"], row["predicted_ms"], row["imbalance"]) == (2.0, 3.0, 3.0)
+
+
+def test_a_speedup_is_that_of_the_same_rounds():
+    def rounds(**times):
+        made = (
+            measured_step("v", make_row(int(n[1:]), step_ms=ms), measured=True)
+            for n, ms in times.items()
+        )
+        return list(made)
+
+    baseline = rounds(n1=100.0, n2=200.0, n3=300.0, n4=500.0, n9=1.0)
+    found = paired_speedup(rounds(n7=5.0, n4=100.0, n1=100.0, n2=400.0, n3=300.0), baseline)
+    assert found is not None  # of 0.5, 1, 1 and 5
+    assert (found.median, found.num_rounds) == (1.0, 4)
+    assert (found.p20, found.p80) == pytest.approx((0.8, 2.6))
+    assert paired_speedup(rounds(n8=1.0), baseline) is None
+
+
 def test_settings_and_starts_are_added_to_what_is_there(tmp_path):
     Results(tmp_path).add(PLACE, STEPS_OF_BOTH)
     later = Place("2 x GPU", "Qwen2.5-3B", "mine", "step", 32, "run-b")
@@ -62,7 +90,9 @@ def test_settings_and_starts_are_added_to_what_is_there(tmp_path):
 def test_equal_rows_give_equal_bytes(tmp_path):
     for folder in ("a", "b"):
         Results(tmp_path / folder).add(PLACE, STEPS_OF_BOTH)
-    assert (tmp_path / "a" / STEPS).read_bytes() == (tmp_path / "b" / STEPS).read_bytes()
+    first, second = ((tmp_path / folder / STEPS).read_bytes() for folder in ("a", "b"))
+    assert first == second
+    assert first[4:8] == bytes(4), "gzip's time of writing"
 
 
 def test_what_a_killed_start_left_is_taken_up_by_the_next(tmp_path):
@@ -91,6 +121,12 @@ def test_missing_columns_are_refused_by_name(tmp_path):
     names = [name for name in COLUMNS if name != "waiting_pct"]
     (tmp_path / TABLE).write_text(",".join(names) + "\n")
     with pytest.raises(SparseBalanceError, match="no column waiting_pct"):
+        Results(tmp_path)
+
+
+def test_columns_in_another_order_are_of_another_version(tmp_path):
+    (tmp_path / TABLE).write_text(",".join(COLUMNS[::-1]) + "\n")
+    with pytest.raises(SparseBalanceError, match="columns of another version"):
         Results(tmp_path)
 
 

@@ -18,6 +18,7 @@ def score(metric, prediction, answers, classes=()):
         ("The cat, a dog.", "cat dog", 1.0),  # case, articles and punctuation do not count
         ("cat", "cat dog", 2 / 3),
         ("cat cat cat", "cat", 1 / 2),  # a word is matched as often as the answer has it
+        ("an owl in an elm", "owl in elm", 1.0),
         ("another theory", "other theory", 1 / 2),  # articles are whole words only
         ("well-known", "well known", 0.0),  # punctuation joins, it does not split
         ("", "cat", 0.0),
@@ -58,6 +59,14 @@ def test_rouge_of_nothing_is_zero(prediction):
     assert score("rouge", prediction, ["some words"]) == 0.0
 
 
+def test_rouge_weighs_what_was_predicted_against_what_was_wanted():
+    assert score("rouge", "a b", ["a b c d"]) == pytest.approx(2 / 3, abs=1e-6)  # 1 and 1 / 2
+    # r_1 = c a has a word in common with "a c", r_2 = a none beyond it; the other way round
+    # "a c" has both of its words in common with one or the other sentence.
+    assert score("rouge", "a c", ["c a. a"]) == pytest.approx(1 / 2, abs=1e-6)
+    assert score("rouge", "c a. a", ["a c"]) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_rouge_splits_sentences_at_full_stops():
     # The order of sentences does not matter, the order of words within one does.
     assert score("rouge", "c d. a b", ["a b. c d"]) == pytest.approx(1.0, abs=1e-6)
@@ -84,6 +93,10 @@ def test_classification_shares_the_point_among_matches():
     assert score("classification", "Date or Food", ["Date"], LABELS) == 1 / 2
     assert score("classification", "Food", ["Date"], LABELS) == 0.0
     assert score("classification", "", ["Date"], LABELS) == 0.0
+
+
+def test_classification_takes_the_best_of_several_answers():
+    assert score("classification", "Date or Food", ["Person", "Date"], LABELS) == 1 / 2
 
 
 def test_classification_list_shrinks_while_walked_over():
@@ -121,6 +134,7 @@ def test_retrieval_compares_paragraph_numbers():
         ("\n\nx = 1\ny = 2", "x = 1", 1.0),  # leading line ends go, the first line counts
         ("# note\n// c\n```\nx = 1", "x = 1", 1.0),  # lines with comment marks are passed over
         ("# note", "x = 1", 0.0),
+        ("x = 1", "", 0.0),
         ("# note", "", 1.0),  # no line is left and none was wanted
         ("  \nx = 1", "x = 1", 0.57),  # a line of blanks is a line: 2 * 2 / 7
         ("abcd", "abxd", 0.75),

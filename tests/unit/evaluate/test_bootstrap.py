@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sbcore.evaluate.bootstrap import paired_difference
+from sbcore.evaluate.bootstrap import _resampled_means, paired_difference
 
 
 def test_interval_of_one_task_is_that_of_theory():
@@ -24,6 +24,11 @@ def test_equal_scores_do_not_differ():
     found = paired_difference(scores, scores)
     assert (found.mean, found.low, found.high) == (0, 0, 0)
     assert not found.is_distinguishable
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    found = paired_difference({"a": [-0.001, -0.002]}, {"a": [0.0, 0.0]})
+    assert [f"{x}" for x in (found.mean, found.low, found.high)] == ["0.0"] * 3
 
 
 def test_tasks_weigh_alike_however_many_examples_they_have():
@@ -58,3 +63,5 @@ def test_many_examples_are_drawn_in_parts(monkeypatch):
     whole = paired_difference(values, zeros)
     monkeypatch.setattr("sbcore.evaluate.bootstrap._LARGEST_DRAW", 333)
     assert paired_difference(values, zeros) == whole
+    draws = _resampled_means(values["a"], np.random.default_rng(0))
+    assert len(draws) == 2000

@@ -83,6 +83,30 @@ def test_of_many_ranks_the_busiest_and_the_idlest_are_shown_and_all_are_there(re
     assert time_accounts(record).every_rank == []
 
 
+def with_ranks(record, num_ranks, **changes):
+    """The baseline on so many ranks, each with 1 ms of every part but for the changes."""
+    num_steps = len(record.baseline.training.steps.step)
+    names = ("compute", "waiting", "data", "plan", "tune", "gap", "optimizer", "checkpoint")
+    parts = {f"{name}_ms": np.ones((num_steps, num_ranks)) for name in names}
+    return with_steps(record, **(parts | changes))
+
+
+def test_four_ranks_are_all_shown_in_their_order(record):
+    accounts = time_accounts(with_ranks(record, 4))
+    assert [row.rank for row in accounts.rows] == [0, 1, 2, 3]
+    assert accounts.every_rank == []
+    assert len(time_accounts(with_ranks(record, 5)).every_rank) == 5
+
+
+def test_a_part_is_the_mean_of_its_steps_and_a_rank_of_warm_up_alone_is_left_out(record):
+    measured = record.baseline.training.steps.measured
+    compute = np.where(np.arange(len(measured))[:, None] % 2, 3.0, 1.0) * np.ones(2)
+    compute[measured, 1] = np.nan
+    (row,) = time_accounts(with_ranks(record, 2, compute_ms=compute)).rows
+    assert row.rank == 0
+    assert row.parts["compute"] == pytest.approx(compute[measured, 0].mean())
+
+
 def go_on_with_one_rank(run_dir, variant):
     """From step 20 on."""
 

@@ -60,6 +60,19 @@ def test_with_next_to_no_idle_time_nothing_can_be_filled(tuned, of_rank_1):
     assert find_bubbles(with_spans(tuned, rows), Barrier.STEP).filled_pct is None
 
 
+def test_two_hundredths_of_idle_time_are_worth_filling(tuned):
+    rows = [(0, 0, 3.0, 2.0), (1, 0, 2.91, 2.0)]
+    assert find_bubbles(with_spans(tuned, rows), Barrier.STEP).filled_pct == 100.0
+
+
+def test_in_a_pipeline_ranks_idle_by_their_sums_too(tuned):
+    by_sums, found = (
+        find_bubbles(with_spans(tuned, ROWS), barrier)
+        for barrier in (Barrier.STEP, Barrier.PIPELINE)
+    )
+    assert found.idle_before_ms.tolist() == by_sums.idle_before_ms.tolist() == [[0.0, 4.0]]
+
+
 def test_files_without_the_fixed_budgets_prediction_have_no_bubbles(tuned):
     spans = tuned.spans.drop("predicted_k0_ms")
     assert find_bubbles(dataclasses.replace(tuned, spans=spans), Barrier.STEP) is None
@@ -87,6 +100,10 @@ def test_bought_coverage_is_what_raised_budgets_gained_over_all_tokens(tuned):
     assert not tuned.steps.measured[0]
     assert bought(ledger) == pytest.approx(100 * 0.2 * 100 / 800)
     assert bought(ledger.filter(pl.col("step") == 6)) is None
+    delta = tuned.steps.coverage_delta.copy()
+    delta[6] = np.nan
+    tuned = dataclasses.replace(tuned, steps=dataclasses.replace(tuned.steps, coverage_delta=delta))
+    assert bought(ledger) == pytest.approx(100 * 0.2 * 100 / 450)
 
 
 def test_the_table_has_the_tuned_variants_numbers_and_hides_what_nobody_has(record):

@@ -67,6 +67,40 @@ def test_speedup_is_the_ratio_of_medians_and_its_spread_that_of_single_steps(ste
     assert found.num_steps == NUM_STEPS - 3
 
 
+def test_a_step_is_compared_with_the_same_step_whichever_others_were_measured(steps):
+    num = len(steps.step)
+    times = 100.0 + np.arange(num)
+    late = steps.step >= 20
+    found = speedup_over(with_step_ms(steps, 2 * times), with_step_ms(steps, times, measured=late))
+    assert found is not None
+    assert (found.ratio, found.p20, found.p80) == pytest.approx((2.0, 2.0, 2.0))
+    spread = speedup_over(with_step_ms(steps, times), with_step_ms(steps, np.full(num, 100.0)))
+    assert spread is not None
+    shares = times[steps.measured] / 100
+    assert (spread.p20, spread.p80) == pytest.approx(tuple(np.percentile(shares, [20, 80])))
+
+
+def test_the_table_has_what_training_said_of_itself(run_dir):
+    names = ("tokens_per_s", "imbalance", "predicted_imbalance", "coverage_delta", "overhead_pct")
+    names += ("waiting_pct", "mfu_useful", "mfu_dense_equivalent", "hfu", "loss_final")
+    path = run_dir / "variants" / "sab" / "train" / "summary.json"
+    said = {name: 1.0 + place / 16 for place, name in enumerate(names)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    row = next(row for row in compare(collect(report_stage(), run_dir)) if row.variant == "sab")
+    assert {name: getattr(row, name) for name in names} == said
+
+
+def test_nothing_filled_and_nothing_bought_are_numbers_too(run_dir):
+    record = collect(report_stage(), run_dir)
+    rows = [
+        dataclasses.replace(row, bubble_filled_pct=0.0, coverage_bought=None)
+        for row in compare(record)
+    ]
+    (found, *_) = summary(record, rows)["variants"]
+    assert found["bubble_filled_pct"] == 0.0
+    assert "coverage_bought" not in found
+
+
 def test_only_steps_measured_in_both_count(steps):
     late = steps.step >= NUM_STEPS - 10
     slow_early = np.where(late, 100.0, 9_999.0)
@@ -116,12 +150,43 @@ def speedups(record, ratio, p20):
     [
         (1.3, 1.1, "sab trains 1.30 times as fast as baseline"),
         (1.3, 0.9, "sab is not clearly faster than baseline"),
+        (1.3, 1.0, "sab is not clearly faster than baseline"),
+        (1.0, 0.8, "No variant is faster than baseline"),
         (0.9, 0.8, "No variant is faster than baseline"),
     ],
 )
 def test_the_headline_claims_no_more_than_the_spread_allows(run_dir, ratio, p20, title):
     record = collect(report_stage(), run_dir)
     assert headline(record, speedups(record, ratio, p20)).title == title
+
+
+def test_the_headline_is_of_the_fastest_and_says_what_it_cost(run_dir):
+    record = collect(report_stage(), run_dir)
+    rows = [
+        dataclasses.replace(
+            row,
+            speedup=dataclasses.replace(row.speedup, ratio=ratio, p20=1.1, p80=1.9, num_steps=7),
+            step_time_ms=row.step_time_ms.model_copy(update={"median": 300.0 / ratio}),
+            score_mean=50.0 / ratio,
+            loss_final=3.0 * ratio,
+            coverage_delta=-0.5,
+        )
+        for row, ratio in zip(compare(record), (9.0, 1.2, 1.5, 1.3), strict=True)
+    ]
+    rows[0] = dataclasses.replace(
+        rows[0],
+        step_time_ms=rows[0].step_time_ms.model_copy(update={"median": 300.0}),
+        score_mean=50.0,
+        loss_final=3.0,
+    )
+    found = headline(record, rows)
+    assert found.title == "sab_dst trains 1.50 times as fast as baseline"
+    assert found.sentence == (
+        "A typical step takes 200 ms with sab_dst, 300 ms with baseline. In the middle 60 % of "
+        "the 7 measured steps that both have, the ratio lies between 1.10 and 1.90. Its mean "
+        "score is 33.3 against 50.0; its final loss 4.500 against 3.000; its coverage changed by "
+        "\N{MINUS SIGN}0.50 points."
+    )
 
 
 def found_doubts(run_dir):
@@ -202,8 +267,8 @@ def test_few_steps_are_said(run_dir):
 
 
 def test_numbers_read_well():
-    texts = [milliseconds(x) for x in (7.414, 74.14, 7414.1, None)]
-    assert texts == ["7.41", "74.1", "7,414", ABSENT]
+    texts = [milliseconds(x) for x in (7.414, 10.0, 74.14, 100.0, 7414.1, None)]
+    assert texts == ["7.41", "10.0", "74.1", "100", "7,414", ABSENT]
     assert number(-1234.5, 1) == "\N{MINUS SIGN}1,234.5"
     assert [signed(x, 2) for x in (0.1, -0.1, -0.001, None)] == [
         "+0.10",

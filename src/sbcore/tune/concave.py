@@ -47,9 +47,9 @@ class Segments:
 def concave_front(points: Points) -> Points:
     """Returns the points that no mixture of others in their row beats.
 
-    Times need not rise nor be convex along a row: a budget that takes as long as a larger one, or
-    covers no more than a smaller one, is left out first. Every row keeps a point, and one of the
-    best covering ones.
+    Gains never fall along a row. Times need not rise nor be convex: a budget that takes as long as
+    a larger one, or covers no more than a smaller one, is left out first. Every row keeps a point,
+    and one of the best covering ones.
     """
     for worse in (_beaten, _below_chord):
         while (dropped := worse(points)).any():

@@ -101,6 +101,55 @@ def test_steps_without_curves_or_coverage_do_not_count():
     assert policy.pair_at(PROBE + 5) in policy.pairs
 
 
+def test_a_step_counts_by_what_k0_would_take():
+    policy = make_policy(CONFIG)
+    policy.decide(observe(0))
+    k0_ms = max(BlockTime().predict(LENGTHS[[0]], np.full((LAYERS, 1), TOP_K)).sum(), 0.0) + 1.0
+    policy.learn(0, step_ms=0.5 * k0_ms, coverage_delta=-1.5)
+    assert policy.state()["probe_time"][0, 0] == pytest.approx(0.5)
+    assert policy.state()["probe_delta"][0, 0] == -1.5
+
+
+def test_steps_after_the_probe_teach_nothing():
+    policy = make_policy(CONFIG)
+    probe(policy, times=[95.0, 80.0, 94.0, 90.0], deltas=[-0.4, -2.5, 0.3, 0.1])
+    before = policy.state()["probe_time"].copy()
+    policy.decide(observe(PROBE))
+    policy.learn(PROBE, step_ms=1.0, coverage_delta=1.0)
+    np.testing.assert_array_equal(policy.state()["probe_time"], before)
+
+
+def test_a_pair_counts_by_the_rounds_it_has_and_is_left_out_without_any():
+    """Pair 0 was never measured; pair 2 was once, and is the fastest of those known."""
+    policy = make_policy(CONFIG.model_copy(update={"max_coverage_loss": 5.0}))
+    for step in (1, 2, 3, 5, 7):
+        policy.decide(observe(step))
+        policy.learn(step, step_ms=80.0 if step == 2 else 90.0, coverage_delta=-0.1)
+    assert policy.pair_at(PROBE) == policy.pairs[2]
+
+
+def test_a_loaded_probe_does_not_know_steps_under_way():
+    policy = make_policy(CONFIG)
+    policy.decide(observe(0))
+    policy.load(make_policy(CONFIG).state())
+    policy.learn(0, step_ms=1.0, coverage_delta=0.0)
+    assert np.isnan(policy.state()["probe_time"]).all()
+
+
+@pytest.mark.parametrize(
+    ("time", "delta", "max_loss", "best"),
+    [
+        ([1.0, 0.9], [0.0, -1.0], 1.0, 1),  # as much as it may lose
+        ([0.9, 0.9, 1.0], [-0.5, -0.2, 0.0], 1.0, 1),  # as fast, and loses less
+        ([1.0, 2.0], [-1.0, 0.0], None, 1),  # both ends of the front: the one that loses less
+        ([1.0, 1.0], [-1.0, -0.5], None, 1),  # no time to gain
+        ([1.0, 1.0], [-0.5, -0.5], None, 0),
+    ],
+)
+def test_what_decides_between_equals(time, delta, max_loss, best):
+    assert best_pair(np.array(time), np.array(delta), max_loss=max_loss) == best
+
+
 def test_without_a_number_of_the_step_it_says_what_it_needs():
     with pytest.raises(AssertionError, match="by the number of the step"):
         make_policy(CONFIG).decide(replace(observe(0), step=None))

@@ -55,6 +55,15 @@ def own_blocks_only():
     return key.expand(-1, 2, -1), key
 
 
+def test_a_dummy_has_no_range_of_budgets():
+    assert budgets_of(np.zeros((2, 0)), limits=None, sequences=()).top_k_range is None
+
+
+def test_what_is_covered_wholly_is_not_raised_further():
+    limits = ClampLimits(p=0.9, floor=1, cap=8)
+    assert clamp_range([0.5, 0.75, 1.0, 1.0], [1, 2, 4, 8], base_rung=0, limits=limits) == (1, 4)
+
+
 def test_what_a_layer_cannot_cut_is_carried_to_the_next():
     budgets = budgets_of([[1, 4], [4, 4]], limits=limits_of(0.1))
     call = call_of(budgets)

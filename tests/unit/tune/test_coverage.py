@@ -130,6 +130,25 @@ def test_a_change_is_unknown_only_where_budgets_moved_and_no_curve_was_measured(
     assert model.delta(lengths, np.array([[8, 9]]), top_k=8, curves=partly) > 0
 
 
+def test_budgets_that_cover_a_sequence_exactly_change_nothing():
+    model = model_of([768], concave_curve(0.2))
+    unknown = np.full((1, 1, len(LADDER)), np.nan)
+    found = model.delta(np.array([8 * 32]), np.array([[12]]), top_k=8, curves=unknown)
+    assert found == 0.0
+
+
+@pytest.mark.parametrize(
+    ("curve", "top_k", "p", "expected"),
+    [
+        ([0.25, 0.5, 0.75, 1.0], 4, 0.25, (2, 8)),  # p itself is allowed
+        ([0.5, 1.0, 1.0, 1.0], 4, 0.25, (2, 4)),  # saturated below k0, which may stay
+    ],
+)
+def test_bounds_by_hand(curve, top_k, p, expected):
+    ladder = np.array([1, 2, 4, 8])
+    assert tuple(budget_bounds(np.array(curve), ladder, top_k=top_k, p=p).tolist()) == expected
+
+
 def test_lengths_are_new_until_their_average_is_full():
     model = model_of([768], concave_curve(0.2))  # remembers two
     assert model.is_new(np.array([768]))

@@ -1,5 +1,7 @@
 """What anchors aim at, and what a probe makes of its steps, where a block is a small step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,52 @@ def test_mean_ends_within_half_a_block_or_below_the_slowest():
     before, after, _ = tuned("mean")
     assert (np.abs(after - before.mean()) <= BLOCK_MS / 2 + 1e-9).all()
     assert after.max() <= before.max()
+
+
+def alone(lengths):
+    """Returns the budgets of the mean anchor, [N], where every sequence is a rank's step."""
+    batch = BatchPlan(tuple(((i,),) for i in range(len(lengths))))
+    seen = observe(batch=batch, lengths=np.array(lengths))
+    return make_policy(AnchorTuner(anchor="mean", p=0.9)).decide(seen)[0].tolist()
+
+
+def test_mean_takes_what_ends_nearest_to_it_on_both_sides():
+    """64 ms and 53.8 at k0, 58.9 in the mean: 8 ms and 6.7 a block."""
+    assert alone([4000, 3360]) == [7, 9]
+
+
+def test_mean_ends_nearer_only_below_the_slowest():
+    """640 ms of ten and 52.5: one block more ends at 59.0, two at 65.6, which is nearer to 62.9."""
+    assert alone([4000] * 10 + [3280]) == [8] * 10 + [9]
+
+
+def test_a_load_is_raised_as_far_as_any_of_its_sequences_may_go():
+    lengths = np.array([4096, 1000, 300])
+    empty = CoverageModel.empty(LADDER, num_layers=LAYERS, block_size=BLOCK, ema_decay=0.9)
+    slow, fast = 1 - np.exp(-0.05 * LADDER), np.minimum(LADDER / 12, 1.0)
+    curves = np.stack([slow, slow, fast])
+    known = empty.updated(lengths, np.broadcast_to(curves, (LAYERS, *curves.shape)))
+    batch = BatchPlan((((0,),), ((1, 2),)))
+    seen = Observation(lengths, batch, Barrier.STEP, BlockTime(1), known, TOP_K)
+    low, high = budget_bounds(known.expected(lengths), LADDER, top_k=TOP_K, p=0.2)
+    assert high[0, 1] > high[0, 2] > TOP_K
+    every = [np.clip(np.full((LAYERS, 3), k), low, high) for k in range(1, 129)]
+    slowest = BlockTime(1).predict(lengths, np.full((LAYERS, 3), TOP_K))[0]
+    fitting = [k for k in every if BlockTime(1).predict(lengths, k)[1:].sum() <= slowest]
+    targets = make_policy(AnchorTuner(anchor="max", p=0.2)).decide(seen)
+    np.testing.assert_array_equal(targets[:, 1:], fitting[-1][:, 1:])
+
+
+def test_a_policy_that_decided_before_decides_as_a_new_one():
+    lengths = np.array([4096, 2100, 2100, 2100])
+    config, seen = AnchorTuner(anchor="min", p=0.05), observe(lengths=lengths)
+    steep = np.broadcast_to(np.minimum(LADDER / 9, 1.0), (LAYERS, 4, len(LADDER)))
+    learned = replace(seen, coverage=seen.coverage.updated(lengths, steep))
+    for changed in (learned, replace(seen, top_k=16)):
+        used = make_policy(config)
+        before, after = used.decide(seen), used.decide(changed)
+        np.testing.assert_array_equal(after, make_policy(config).decide(changed))
+        assert (before != after).any()
 
 
 @pytest.mark.parametrize("anchor", ["min", "mean"])

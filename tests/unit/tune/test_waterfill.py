@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sbcore.config.method import WaterfillTuner
 from sbcore.plan.objective import step_ms
+from sbcore.tune.concave import Points, concave_front, segments_of
 from sbcore.tune.coverage import CoverageModel, budget_bounds
 from sbcore.tune.ladder import make_ladder
 from sbcore.tune.policy import Observation, make_policy
@@ -325,6 +326,35 @@ def test_a_budget_slower_than_a_larger_one_is_not_used():
         used |= set(decide(observation, p=0.9).ravel().tolist())
     assert used.isdisjoint({6, 7})
     assert len(used) > 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_front_holds_what_no_mixture_beats(seed):
+    """Rows of whole numbers, so that times and gains often are equal."""
+    rng = np.random.default_rng(seed)
+    ms, gain = rng.integers(1, 7, (2, 3, 5)).astype(float)
+    gain.sort(axis=1)
+    row, rung = np.divmod(np.arange(15), 5)
+    front = concave_front(Points(row, rung, ms.ravel(), gain.ravel()))
+    segments = segments_of(front)
+    assert (segments.ms > 0).all()
+    assert (segments.gain > 0).all()
+    for number in range(3):
+        own = front.row == number
+        slope = (segments.gain / segments.ms)[segments.row == number]
+        assert (np.diff(slope) <= 1e-12).all()
+        best = gain[number].max()
+        assert front.gain[own][-1] == best
+        assert front.ms[own][-1] == ms[number][gain[number] == best].min()
+        covered = np.interp(ms[number], front.ms[own], front.gain[own], left=-np.inf)
+        late = ms[number] >= front.ms[own][0]
+        assert (gain[number][late] <= covered[late] + 1e-12).all()
+
+
+def test_of_budgets_alike_the_larger_is_kept():
+    same = np.array([1.0, 1.0])
+    front = concave_front(Points(np.zeros(2, int), np.arange(2), same, same))
+    assert front.rung.tolist() == [1]
 
 
 def test_a_cap_below_the_floor_is_refused():

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sbkernels import coverage_curve, moba_attention, moba_attention_reference, select_blocks
 from sbkernels.moba import backends
+from sbkernels.moba.budget import ANY_TOP_K, TopKRange, normalize_range, normalize_top_k
 
 GOOD = {
     "q": torch.randn(20, 4, 8),
@@ -27,6 +29,19 @@ def selection_of(**changes):
 
 
 WRONG = {
+    "no key heads": (
+        {"k": torch.randn(20, 0, 8), "v": torch.randn(20, 0, 8)},
+        "number of query heads: got 4, wanted a multiple of the 0 key heads",
+    ),
+    "no query heads": (
+        {"q": torch.randn(20, 0, 8)},
+        "number of query heads: got 0, wanted a multiple of the 2 key heads",
+    ),
+    "selection length": (
+        {"selection": selection_of(max_seqlen=16)},
+        "selection (block_size, max_seqlen): got (4, 16), wanted (4, 12)",
+    ),
+    "negative max_seqlen": ({"max_seqlen": -1}, "max_seqlen: got -1, wanted an int"),
     "rank of q": ({"q": torch.randn(20, 8)}, "q.shape: got (20, 8), wanted [tokens, heads"),
     "dtype of q": ({"q": torch.ones(20, 4, 8, dtype=torch.int64)}, "q.dtype: got torch.int64"),
     "rank of k": ({"k": torch.randn(20, 2, 8, 1)}, "k.shape: got (20, 2, 8, 1)"),
@@ -137,10 +152,69 @@ def test_auto_is_triton_on_cuda_and_torch_elsewhere(monkeypatch):
     assert backends.load_backend("auto", torch.device("cpu")) == backends.BACKENDS["torch"]
 
 
-def test_values_on_other_devices_are_clamped_and_not_read():
-    from sbkernels.moba.budget import ANY_TOP_K, normalize_top_k
+def test_packs_without_tokens_have_no_longest_sequence():
+    empty = {name: torch.zeros(0, heads, 8) for name, heads in (("q", 4), ("k", 2), ("v", 2))}
+    out = moba_attention(**(GOOD | empty | {"cu_seqlens": int32(0, 0), "max_seqlen": 0}))
+    assert out.shape == (0, 4, 8)
 
+
+def normalized(top_k, least, most):
+    return tuple(normalize_range(top_k, min_top_k=least, max_top_k=most))
+
+
+def test_an_int_is_known_and_a_tensor_as_far_as_it_is_promised():
+    tensor = int32(2, 3)
+    assert normalized(3, None, None) == normalized(3, 1, 3) == normalized(3, 3, 9) == (3, 3)
+    assert normalized(tensor, None, None) == tuple(ANY_TOP_K)
+    assert normalized(tensor, 2, None) == (2, ANY_TOP_K.most)
+    assert normalized(tensor, 3, 3) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "least", "most", "message"),
+    [
+        (3, 4, None, r"top_k: got 3, wanted 4 \(min_top_k\) to"),
+        (3, None, 2, r"top_k: got 3, wanted 1 \(min_top_k\) to 2 \(max_top_k\)"),
+        (3, 0, None, "min_top_k: got 0, wanted an int, at least 1"),
+        (3, None, 0, "max_top_k: got 0, wanted an int, at least 1"),
+        (3, 2.0, None, "min_top_k: got 2.0, wanted an int"),
+        (3, 3, 2, "min_top_k: got 3, wanted at most max_top_k, 2"),
+    ],
+)
+def test_promises_that_cannot_be_kept_are_refused(top_k, least, most, message):
+    with pytest.raises(ValueError, match=message):
+        normalized(top_k, least, most)
+
+
+@pytest.mark.parametrize("values", [(2, 5), (1, 4)])
+def test_a_tensor_outside_its_promise_is_refused_where_it_can_be_seen(values):
+    boundaries = int32(0, 12, 20)
+    with pytest.raises(ValueError, match=r"top_k: got \[\d, \d\], wanted 2 .* to 4"):
+        normalize_top_k(int32(*values), boundaries, TopKRange(2, 4))
+    assert normalize_top_k(int32(2, 4), boundaries, TopKRange(2, 4)).tolist() == [2, 4]
+
+
+def test_a_budget_covers_as_many_blocks_as_its_least_value():
+    assert [TopKRange(3, 9).covers(blocks) for blocks in (2, 3, 4)] == [True, True, False]
+
+
+class Clamps(TorchDispatchMode):
+    """Notes the bounds that values are clamped to."""
+
+    def __init__(self):
+        super().__init__()
+        self.bounds = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if str(func).startswith("aten.clamp."):
+            self.bounds.append(args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def test_values_on_other_devices_are_clamped_and_not_read():
     # A meta tensor has no values: reading one would raise.
     boundaries = torch.empty(3, dtype=torch.int32, device="meta")
     top_k = torch.empty(1, dtype=torch.int32, device="meta")
-    assert normalize_top_k(top_k, boundaries, ANY_TOP_K).shape == (2,)
+    with Clamps() as clamps:
+        assert normalize_top_k(top_k, boundaries, TopKRange(2, 4)).shape == (2,)
+    assert clamps.bounds == [(2, 4)]

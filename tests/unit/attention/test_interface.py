@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from sbcore.attention import AttentionCall, FixedBudgets, interface
+from sbcore.attention.dense import dense_attention
 from sbcore.config.compute import AttentionConfig
 from sbcore.config.training import ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import build_model, load_model, set_default_attention, shape_config
 from sbkernels import select_blocks
+from sbkernels.moba.key_blocks import KeyBlocks
 from sbkernels.moba.triton import supported
 
 LENGTHS = (70, 200, 1, 33)
@@ -179,6 +181,61 @@ def test_budgets_that_the_host_does_not_know_are_selected():
     assert call.top_k_range == (None, None)
     assert not call.covers_all
     assert FixedBudgets.of(3, 2, "cpu").value.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("known", "covers"),
+    [((4, 4), True), ((4, 9), True), ((3, 9), False), ((1, 4), False), (None, False)],
+)
+def test_budgets_cover_all_where_the_least_reaches_the_first_token_of_the_longest(known, covers):
+    budgets = FixedBudgets(torch.full((2,), 4, dtype=torch.int32), known)
+    call = AttentionCall(packed((64, 10))[2], (64, 10), 16, "torch", budgets)
+    assert call.covers_all == covers
+    assert AttentionCall(packed((65,))[2], (65,), 16, "torch", budgets).max_num_blocks == 5
+    assert not AttentionCall(packed((64,))[2], (64,), 16, "torch", None).covers_all
+
+
+@pytest.mark.parametrize(("backend", "averaged"), [("auto", 1), ("torch", 1), ("reference", 0)])
+def test_keys_are_averaged_once_for_a_layer_where_the_backend_uses_it(
+    backend, averaged, monkeypatch
+):
+    """For the choice of blocks and for coverage; not at all where attention is dense."""
+    for top_k, expected in ((2, averaged), (13, 0)):
+        calls = []
+        means = KeyBlocks.means
+        monkeypatch.setattr(
+            KeyBlocks, "means", lambda self, k, *, _m=means, _c=calls: _c.append(1) or _m(self, k)
+        )
+        logits(small_model(), top_k=top_k, backend=backend)
+        assert len(calls) == 2 * expected, "two layers"
+        monkeypatch.undo()
+
+
+def test_dense_attention_takes_the_scale_that_it_is_given():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(30, heads, 8, generator=generator) for heads in (4, 2, 2))
+    for scale, factor in ((None, 8**-0.5), (0.7, 0.7)):
+        found = dense_attention(q, k, v, (20, 10), scale=scale).split((20, 10))
+        for part, *each in zip(found, *(x.split((20, 10)) for x in (q, k, v)), strict=True):
+            keys, values = (x.repeat_interleave(2, 1).transpose(0, 1) for x in each[1:])
+            scores = factor * each[0].transpose(0, 1) @ keys.transpose(1, 2)
+            later = torch.ones_like(scores, dtype=torch.bool).triu(1)
+            out = scores.masked_fill(later, -torch.inf).softmax(-1) @ values
+            torch.testing.assert_close(part, out.transpose(0, 1))
+
+
+def test_one_call_of_the_library_for_each_sequence_needs_few_or_long_ones():
+    one_by_one = interface.suit_one_by_one
+    assert one_by_one((10, 10))
+    assert not one_by_one((10, 10, 10))
+    assert one_by_one((4096, 4096, 4096))
+    assert not one_by_one((4096, 4096, 4095))
+
+
+def test_two_tokens_after_a_cache_are_refused():
+    query, cached = torch.randn(1, 4, 2, 8), torch.randn(1, 2, 7, 8)
+    with pytest.raises(ValueError, match="query: 2 tokens after a cache of 5: only one token"):
+        interface._attend(None, query, cached, cached, None)
 
 
 def test_generation_prefills_sparse_and_decodes_with_the_cache():

@@ -98,6 +98,7 @@ def test_json_lines_are_read_too(source, loaded, tmp_path):
         ("The correct answer is (A) or The correct answer is (B)", "A"),
         ("the correct answer is (A)", None),
         ("The correct answer is (E)", None),
+        ("The correct answer is E", None),
         ("(A)", None),
         ("", None),
     ],

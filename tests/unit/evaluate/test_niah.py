@@ -214,6 +214,15 @@ def test_predictions_of_other_examples(make, predict, tmp_path):
         score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
 
 
+def test_more_predictions_than_examples_are_of_others(make, predict, tmp_path):
+    folder = make()
+    eval_dir = predict(folder, lambda _: True)
+    file = eval_dir / "niah_900.jsonl"
+    file.write_text(file.read_text() + file.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(SparseBalanceError, match=r"niah_900\.jsonl: made from other examples"):
+        score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
+
+
 def test_examples_that_do_not_say_where_they_belong(make, predict, tmp_path):
     folder = make()
     eval_dir = predict(folder, lambda _: True)

@@ -82,6 +82,21 @@ def test_buckets_by_length(tmp_path):
     assert entry.buckets == {"0-4k": 100.0, "4-8k": 0.0, "8k+": None}
 
 
+def test_a_length_of_nothing_is_a_length(tmp_path):
+    write(tmp_path / "qasper.jsonl", {**GOOD, "length": 0}, {**GOOD, "pred": "x", "length": None})
+    (entry,) = score_predictions(tmp_path).tasks
+    assert entry.buckets == {"0-4k": 100.0, "4-8k": None, "8k+": None}
+    assert entry.score == 50.0
+
+
+def test_of_few_shot_answers_the_first_line_alone_is_scored(tmp_path):
+    """The model goes on with examples of its own."""
+    lines = {**GOOD, "pred": "\n\nRed\nBlue", "answers": ["Red"], "all_classes": ["Red", "Blue"]}
+    write(tmp_path / "trec.jsonl", lines)
+    write(tmp_path / "qasper.jsonl", {**GOOD, "pred": "red\nfox"})
+    assert score_predictions(tmp_path).scores == {"qasper": 100.0, "trec": 100.0}
+
+
 def test_notices_count_the_rows_of_either_set(tmp_path):
     write(tmp_path / "multi_news.jsonl", *[GOOD] * 294)  # LongBench-E as its script names it
     write(tmp_path / "multi_news_e.jsonl", *[GOOD] * 294)

@@ -39,10 +39,6 @@ class Segments:
     ms: FloatArray  # [S], > 0
     gain: FloatArray  # [S], > 0
 
-    def at(self, order: IntArray) -> "Segments":
-        """Returns the segments in this order."""
-        return Segments(self.row[order], self.ms[order], self.gain[order])
-
 
 def concave_front(points: Points) -> Points:
     """Returns the points that no mixture of others in their row beats.

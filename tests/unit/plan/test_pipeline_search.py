@@ -1,6 +1,6 @@
 """The search in pipelines: nothing is lost, caps hold, and no step becomes longer."""
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from sbcore.latency.packs import EVEN, WorkShares
 from sbcore.plan.caps import keeps_caps
 from sbcore.plan.layout import layout_cost
 from sbcore.plan.pipeline import makespan_ms
-from sbcore.plan.pipeline_search import improve_pipeline
+from sbcore.plan.pipeline_moves import State, apply, candidates, make_state
+from sbcore.plan.pipeline_search import _gains, _times, improve_pipeline
 from sbcore.plan.placement import Layout
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, Topology
@@ -75,3 +76,67 @@ def test_orders_found_are_near_the_best_of_all() -> None:
         above.append(layout_cost(workload, found) / best - 1.0)
     assert np.mean(above) < 0.01
     assert min(above) > -1e-9
+
+
+def members_of(state: State, num_ranks: int) -> Layout:
+    """Returns the layout that a state says."""
+    num_micro = len(state.loads) // num_ranks
+    layout: Layout = [[[] for _ in range(num_micro)] for _ in range(num_ranks)]
+    for sequence, slot in enumerate(state.slot.tolist()):
+        layout[slot // num_micro][slot % num_micro].append(sequence)
+    return layout
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_change_is_said_to_gain_is_what_it_gains(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 900, size=11).tolist()
+    topology = Topology(3, Barrier.PIPELINE, 1500, 4, 3, speed_factors=(1.0, 1.5, 1.25))
+    shares = WorkShares(700, 0.8, 1.0)
+    workload = Workload(lengths, [float(n) for n in lengths], 50.0, 1.5, shares, topology)
+    start = dealt(11, 3, 3)
+
+    def now(state: State) -> np.ndarray:
+        times = _times(workload, state.loads, state.tokens).reshape(3, 3)
+        return times * np.array(topology.factors)[:, None]
+
+    state = make_state(workload, start)
+    before = makespan_ms(now(state), 3)
+    assert before.max() == pytest.approx(layout_cost(workload, start))
+    tried = candidates(workload, state, spans=before)
+    gains = _gains(workload, state, tried, times=now(state))
+    assert len(gains) > 50
+    for number, gain in enumerate(gains.tolist()):
+        changed = make_state(workload, start)
+        apply(changed, tried, number)
+        layout = members_of(changed, 3)
+        fresh = make_state(workload, layout)
+        assert changed.loads == pytest.approx(fresh.loads)
+        assert (changed.tokens == fresh.tokens).all()
+        assert (changed.counts == fresh.counts).all()
+        assert all(keeps_caps(pack, lengths, topology) for rank in layout for pack in rank)
+        after = makespan_ms(now(changed), 3)
+        shorter = before.max() - after.max()
+        mean = 0.05 * (before.mean() - after.mean())
+        assert gain == pytest.approx(shorter + mean if shorter >= -1e-9 else 0.0, abs=1e-6)
+
+
+def test_every_move_and_swap_that_keeps_the_caps_is_tried() -> None:
+    """Two ranks of two micro-batches; the slowest rank's four sequences go anywhere else."""
+    lengths = [400, 300, 200, 100, 90, 80, 70]
+    topology = Topology(2, Barrier.PIPELINE, 600, 3, 2)
+    workload = Workload(lengths, [float(n) for n in lengths], 0.0, 0.0, EVEN, topology)
+    start = [[[0, 3], [1, 2]], [[4, 5, 6], []]]
+    state = make_state(workload, start)
+    tried = candidates(workload, state, spans=np.array([900.0, 200.0]))
+    found = set(zip(tried.moved.tolist(), tried.back.tolist(), tried.other.tolist(), strict=True))
+    packs = [pack for rank in start for pack in rank]
+    expected = {(-1, -1, 1)}
+    for own, other in product(range(2), range(4)):
+        for moved, back in product(packs[own], [-1, *packs[other]]):
+            left = [i for i in packs[own] if i != moved] + [i for i in [back] if i >= 0]
+            right = [i for i in packs[other] if i != back] + [moved]
+            kept = all(keeps_caps(pack, lengths, topology) for pack in (left, right))
+            if own != other and kept:
+                expected.add((moved, back, other))
+    assert found == expected

@@ -55,7 +55,7 @@ class _GatedFeedForward(torch.autograd.Function):
         x, gated, raised, gate, up, down = ctx.saved_tensors
         product, by_gated, by_raised = _product_backward(grad @ down, gated, raised)
         by_x = (by_gated @ gate).addmm_(by_raised, up) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1]:  # frozen, all three
+        if not any(ctx.needs_input_grad[1:]):
             return by_x, None, None, None
         return by_x, by_gated.t() @ x, by_raised.t() @ x, grad.t() @ product
 

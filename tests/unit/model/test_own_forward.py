@@ -221,6 +221,24 @@ def test_frozen_projections_keep_no_input_for_gradients_that_nobody_wants():
     assert kept_values(lambda x: joint_linear(x, layers), x, weights) == 0
 
 
+FROZEN = ("q_proj", "k_proj", "gate_proj", "down_proj")
+
+
+@pytest.mark.parametrize("frozen", [FROZEN[:1], FROZEN[1:2], FROZEN[2:3], FROZEN[3:], FROZEN])
+def test_a_frozen_weight_takes_no_gradient_from_those_beside_it(frozen):
+    library, own = (small_model("qwen2", torch.float64) for _ in range(2))
+    for model in (library, own):
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(not any(part in name for part in frozen))
+    give_own_forward(own)
+    theirs, ours = (loss_and_gradients(model)[1] for model in (library, own))
+    assert {n for n, g in ours.items() if g is None} == {n for n, g in theirs.items() if g is None}
+    for name, gradient in theirs.items():
+        if gradient is not None:
+            error = (ours[name] - gradient).norm() / library_scale(theirs, name)
+            assert error < 1e-5, (name, float(error))
+
+
 def test_other_activations_and_biases_stay_with_the_library():
     assert not suits_own_forward(small_model("llama", mlp_bias=True))
     assert not suits_own_forward(small_model("llama", hidden_act="gelu"))

@@ -141,7 +141,8 @@ def test_correlated_routing_is_covered_by_fewer_blocks_than_random_routing():
 
 
 @pytest.mark.parametrize(
-    "lengths", [(900, 0, 40, 700, 1200, 3, 0, 0, 90), (2600, 5, 300), (0, 0), (2048, 8), (2048, 9)]
+    "lengths",
+    [(900, 0, 40, 700, 1200, 3, 0, 0, 90), (2600, 5, 300), (0, 0), (2048, 8), (2048, 9, 99, 2000)],
 )
 def test_packs_of_more_blocks_than_go_together_equal_the_reference(lengths):
     mine, wanted = (cover(inputs_of(lengths), row_stride=32, backend=b) for b in BACKENDS)

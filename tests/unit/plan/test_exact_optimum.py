@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sbcore.config.method import BalancerConfig
 from sbcore.latency.packs import EVEN, WorkShares
 from sbcore.plan.balancers import BALANCERS, load_balancer
-from sbcore.plan.bounds import first_bound, lower_bound
+from sbcore.plan.bounds import first_bound, lower_bound, optimality_gap
 from sbcore.plan.objective import micro_batch_ms, slowed, step_ms
 from sbcore.plan.pipeline import makespan_ms
 from sbcore.plan.workload import Workload, make_workload
@@ -248,3 +248,8 @@ def test_work_that_is_not_recomputed_has_the_bound_of_its_share() -> None:
     shares = WorkShares(10, 0.6, 1.0)
     workload = Workload([1] * 3, [50.0] * 3, 20.0, 0.5, shares, alone(1, PIPELINE, 2))
     assert lower_bound(workload) == pytest.approx(4 * 30.5 / 2)
+
+
+def test_a_gap_is_a_share_of_the_bound_and_never_below_zero() -> None:
+    assert optimality_gap(3.0, 2.0) == pytest.approx(0.5)
+    assert optimality_gap(2.0, 2.0 * (1 + 1e-12)) == 0.0

@@ -69,6 +69,13 @@ def test_pipelines_do_not_touch_each_other() -> None:
     assert makespan_ms(times, 4) == pytest.approx(apart)
 
 
+def test_equal_micro_batches_keep_their_order_on_every_machine() -> None:
+    """However its processor sorts: the light ones by their number, then the heavy ones."""
+    order = small_ends(np.tile([1.0, 0.0], 40))
+    rising = [*range(1, 80, 2), *range(0, 80, 2)]
+    assert order.tolist() == rising[::2] + rising[1::2][::-1]
+
+
 def test_small_ends_beat_almost_every_other_order() -> None:
     rng, beaten = np.random.default_rng(0), []
     for _ in range(10):

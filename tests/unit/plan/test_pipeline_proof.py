@@ -67,6 +67,22 @@ def test_heavy_sequences_prove_more_than_work_that_may_be_divided() -> None:
     assert proved_bound(workload, divided) > divided * 1.01
 
 
+@pytest.mark.parametrize(
+    ("costs", "num_ranks", "floor", "more"),
+    [
+        ([24, 23, 22, 21, 19, 18, 17, 7, 7, 6, 3], 2, 10.0, 0.015),
+        ([37, 25, 17, 14, 14, 12, 10, 9, 5], 1, 3.0, 0.01),
+    ],
+)
+def test_few_layouts_prove_much_where_the_heaviest_come_first(
+    costs: list[float], num_ranks: int, floor: float, more: float
+) -> None:
+    """What is above the floor and what fills it up both need room."""
+    workload = workload_of(costs, num_ranks=num_ranks, num_stages=3, floor=floor)
+    divided = pipeline_bound(workload)
+    assert proved_bound(workload, divided) >= divided * (1.0 + more)
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.5])
 def test_a_bound_scales_with_the_fastest_rank(factor: float) -> None:
     costs = [50.0, 40.0, 30.0, 20.0, 10.0, 5.0]

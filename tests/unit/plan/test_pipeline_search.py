@@ -140,3 +140,22 @@ def test_every_move_and_swap_that_keeps_the_caps_is_tried() -> None:
             if own != other and kept:
                 expected.add((moved, back, other))
     assert found == expected
+
+
+def test_of_too_many_moves_the_heaviest_to_the_fastest_ranks_are_tried() -> None:
+    """180 sequences: the slowest rank's moves alone are ten times what is timed in a round."""
+    costs = np.random.default_rng(0).permutation(180).astype(float).tolist()
+    topology = Topology(3, Barrier.PIPELINE, 10_000, 0, 2)
+    workload = Workload([1] * 180, costs, 0.0, 0.0, EVEN, topology)
+    state = make_state(workload, dealt(180, 3, 2))
+    spans = np.array([5.0, 9.0, 1.0])
+    tried = candidates(workload, state, spans=spans)
+    moved, own, other = (of[tried.moved >= 0] for of in (tried.moved, tried.own, tried.other))
+    assert len(moved) == 1024
+    assert (own // 2 == 1).all()
+    members = np.flatnonzero(state.slot // 2 == 1)
+    heaviest = sorted(members.tolist(), key=lambda i: -costs[i])
+    assert list(dict.fromkeys(moved.tolist())) == heaviest[: len(set(moved.tolist()))]
+    waits = spans[other[moved == heaviest[0]] // 2]
+    assert (np.diff(waits) >= 0).all()
+    assert set(waits) == {1.0, 5.0, 9.0}

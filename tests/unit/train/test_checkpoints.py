@@ -273,10 +273,13 @@ def test_a_file_where_checkpoints_should_be_is_refused_before_the_first_step(tmp
             call()
 
 
-def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("denied", [os.R_OK, os.W_OK, os.X_OK], ids=["read", "write", "enter"])
+def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch, denied):
     """Its listing is empty without an error; who runs the tests may read every folder, maybe."""
     saved(tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != tmp_path or not mode & denied
+    )
     with pytest.raises(SparseBalanceError, match=f"^{tmp_path}: not a folder that may be read"):
         Training(tmp_path).checkpoints.newest()
 

@@ -122,11 +122,11 @@ def test_what_a_change_is_said_to_gain_is_what_it_gains(seed: int) -> None:
 
 
 def test_every_move_and_swap_that_keeps_the_caps_is_tried() -> None:
-    """Two ranks of two micro-batches; the slowest rank's four sequences go anywhere else."""
-    lengths = [400, 300, 200, 100, 90, 80, 70]
+    """Two ranks of two micro-batches; the slowest rank's go anywhere else, one above the cap too."""
+    lengths = [700, 300, 200, 400, 90, 80, 70]
     topology = Topology(2, Barrier.PIPELINE, 600, 3, 2)
     workload = Workload(lengths, [float(n) for n in lengths], 0.0, 0.0, EVEN, topology)
-    start = [[[0, 3], [1, 2]], [[4, 5, 6], []]]
+    start = [[[0], [1, 2]], [[4, 5, 6], [3]]]
     state = make_state(workload, start)
     tried = candidates(workload, state, spans=np.array([900.0, 200.0]))
     found = set(zip(tried.moved.tolist(), tried.back.tolist(), tried.other.tolist(), strict=True))
@@ -159,3 +159,14 @@ def test_of_too_many_moves_the_heaviest_to_the_fastest_ranks_are_tried() -> None
     waits = spans[other[moved == heaviest[0]] // 2]
     assert (np.diff(waits) >= 0).all()
     assert set(waits) == {1.0, 5.0, 9.0}
+
+
+def test_the_search_ends_when_the_step_is_short_enough_and_not_before() -> None:
+    lengths = [400, 300, 200, 100, 90, 80, 70]
+    topology = Topology(2, Barrier.PIPELINE, 10_000, 0, 2)
+    workload = Workload(lengths, [float(n) for n in lengths], 0.0, 0.0, EVEN, topology)
+    start: Layout = [[[0, 1, 2], [3]], [[4, 5], [6]]]
+    cost = layout_cost(workload, start)
+    assert improve_pipeline(workload, start, rounds=50, enough=cost) == start
+    found = improve_pipeline(workload, start, rounds=50, enough=0.95 * cost)
+    assert layout_cost(workload, found) <= 0.95 * cost

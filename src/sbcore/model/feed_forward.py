@@ -27,6 +27,11 @@ def result_unused() -> Iterator[None]:
         _RESULT_UNUSED.reset(before)
 
 
+def result_is_unused() -> bool:
+    """Returns whether the last product is to be left out."""
+    return _RESULT_UNUSED.get()
+
+
 def gated_feed_forward(
     x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
 ) -> torch.Tensor:
@@ -46,40 +51,21 @@ class _GatedFeedForward(torch.autograd.Function):
     ) -> torch.Tensor:
         gated, raised = linear(x, gate), linear(x, up)
         ctx.save_for_backward(x, gated, raised, gate, up, down)
-        if _RESULT_UNUSED.get():
+        if result_is_unused():
             return x.detach()  # the one operator that checkpointing lets a second run add
-        return linear(_product(gated, raised), down)
+        return linear(product(gated, raised), down)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, gated, raised, gate, up, down = ctx.saved_tensors
-        product, by_gated, by_raised = _product_backward(grad @ down, gated, raised)
+        made, by_gated, by_raised = product_backward(grad @ down, gated, raised)
         by_x = (by_gated @ gate).addmm_(by_raised, up) if ctx.needs_input_grad[0] else None
         if not any(ctx.needs_input_grad[1:]):
             return by_x, None, None, None
-        return by_x, by_gated.t() @ x, by_raised.t() @ x, grad.t() @ product
+        return by_x, by_gated.t() @ x, by_raised.t() @ x, grad.t() @ made
 
 
-def gated_product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
-    """Returns silu(gated) * raised, [T, I], for layers with adapters; keeps no more than both."""
-    product: torch.Tensor = _GatedProduct.apply(gated, raised)
-    return product
-
-
-class _GatedProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gated, raised)
-        return _product(gated, raised)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # The product goes into matrix products only, so its gradient is theirs or a sum: nobody
-        # else reads what is overwritten.
-        return _product_backward(grad, *ctx.saved_tensors)[1:]
-
-
-def _product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
+def product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
     """Returns silu(gated) * raised, [T, I]."""
     if not gated.is_cuda:
         return silu(gated).mul_(raised)
@@ -88,7 +74,7 @@ def _product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
     return silu_product(gated, raised)
 
 
-def _product_backward(
+def product_backward(
     grad: torch.Tensor, gated: torch.Tensor, raised: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the product again and its gradients by gated and raised; overwrites grad. [T, I]."""
@@ -97,5 +83,5 @@ def _product_backward(
 
         return silu_product_backward(grad, gated, raised)
     active = silu(gated)
-    product, by_raised = active * raised, active.mul_(grad)
-    return product, torch.ops.aten.silu_backward(grad.mul_(raised), gated), by_raised
+    made, by_raised = active * raised, active.mul_(grad)
+    return made, torch.ops.aten.silu_backward(grad.mul_(raised), gated), by_raised

@@ -23,6 +23,11 @@ def joint_linear(x: torch.Tensor, layers: Sequence[nn.Linear]) -> torch.Tensor:
     return joint
 
 
+def joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns the tensors below each other; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
 class _JointLinear(torch.autograd.Function):
     """Joins the weights twice rather than keep a second copy of all of them till the backward."""
 
@@ -32,12 +37,12 @@ class _JointLinear(torch.autograd.Function):
         ctx.wants = any(ctx.needs_input_grad[2:])  # frozen ones below adapters do not
         ctx.save_for_backward(x if ctx.wants else None, *weights)
         ctx.has_bias = bool(biases)
-        return linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
+        return linear(x, joined(weights), joined(biases) if biases else None)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        by_x = grad @ torch.cat(weights) if ctx.needs_input_grad[0] else None
+        by_x = grad @ joined(weights) if ctx.needs_input_grad[0] else None
         if not ctx.wants:
             return by_x, *[None] * (len(ctx.needs_input_grad) - 1)
         sizes = [len(weight) for weight in weights]

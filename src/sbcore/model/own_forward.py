@@ -17,8 +17,10 @@ from torch.nn.functional import rms_norm
 
 from sbcore.attention.call import AttentionCall
 from sbcore.attention.interface import attend_layer
-from sbcore.model.feed_forward import gated_feed_forward, gated_product
-from sbcore.model.projection import base_of, is_adapted, project, project_jointly
+from sbcore.model.adapted_feed_forward import adapted_feed_forward
+from sbcore.model.adapter import base_of, is_adapted
+from sbcore.model.feed_forward import gated_feed_forward
+from sbcore.model.projection import project, project_jointly
 from sbcore.model.rotary import rotate
 
 if TYPE_CHECKING:
@@ -98,11 +100,11 @@ def _run_layer(layer: Any, hidden: torch.Tensor, inputs: LayerInputs) -> torch.T
 
 
 def _feed_forward(normed: torch.Tensor, mlp: Any) -> torch.Tensor:
-    """Returns what the feed-forward layer adds, [T, E]; adapters stand between its parts."""
+    """Returns what the feed-forward layer adds, [T, E]."""
     gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-    if not any(map(is_adapted, (gate, up, down))):
-        return gated_feed_forward(normed, gate.weight, up.weight, down.weight)
-    return project(gated_product(project(normed, gate), project(normed, up)), down)
+    if any(map(is_adapted, (gate, up, down))):
+        return adapted_feed_forward(normed, gate, up, down)
+    return gated_feed_forward(normed, gate.weight, up.weight, down.weight)
 
 
 def _queries_keys_values(

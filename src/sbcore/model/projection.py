@@ -1,36 +1,35 @@
-"""Linear layers with or without a LoRA adapter, in few launches.
+"""Linear layers with or without low-rank adapters, in few launches.
 
-The adapter's modules are peft's and hold its weights; only its sum is made here, where peft asks in
-every call which adapters are active and of what types.
-
-T tokens, E input size, F output size, R rank of an adapter, s its scaling.
+T tokens, E input size, F output size of each layer.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import linear
 
-from sbcore.model.joint_linear import joint_linear
-from sbcore.model.lora import ADAPTER
-
-
-def is_adapted(layer: nn.Module) -> bool:
-    """Returns whether the layer stands below an adapter."""
-    return hasattr(layer, "lora_A")
-
-
-def base_of(layer: Any) -> Any:
-    """Returns the layer itself, or the one below its adapter."""
-    return layer.base_layer if is_adapted(layer) else layer
+from sbcore.model.adapter import (
+    Group,
+    Kept,
+    add_back,
+    add_high,
+    base_of,
+    draw_low,
+    group_of,
+    high_backward,
+    is_adapted,
+    low_backward,
+    weights_of,
+)
+from sbcore.model.joint_linear import joined, joint_linear
 
 
 def project(x: torch.Tensor, layer: Any) -> torch.Tensor:
     """Returns W x + b, and s B A dropout(x) on top where the layer is adapted; [T, F] of [T, E]."""
-    base = base_of(layer)
-    return _add_adapter(linear(x, base.weight, base.bias), x, layer)
+    if is_adapted(layer):
+        return _adapted(x, [layer])
+    return linear(x, layer.weight, layer.bias)
 
 
 def project_jointly(x: torch.Tensor, layers: Sequence[Any]) -> torch.Tensor:
@@ -38,17 +37,47 @@ def project_jointly(x: torch.Tensor, layers: Sequence[Any]) -> torch.Tensor:
 
     Either all layers have a bias or none.
     """
+    if any(map(is_adapted, layers)):
+        return _adapted(x, layers)
+    return joint_linear(x, layers)
+
+
+def _adapted(x: torch.Tensor, layers: Sequence[Any]) -> torch.Tensor:
     bases = [base_of(layer) for layer in layers]
-    joint = joint_linear(x, bases)
-    if not any(map(is_adapted, layers)):
-        return joint
-    parts = joint.split([base.out_features for base in bases], dim=1)
-    return torch.cat([_add_adapter(y, x, of) for y, of in zip(parts, layers, strict=True)], 1)
+    weights = [base.weight for base in bases]
+    biases = [base.bias for base in bases if base.bias is not None]
+    assert not any(weight.requires_grad for weight in weights), "adapters alone are trained"
+    out: torch.Tensor = _Adapted.apply(x, weights, biases, group_of(layers), *weights_of(layers))
+    return out
 
 
-def _add_adapter(y: torch.Tensor, x: torch.Tensor, layer: Any) -> torch.Tensor:
-    if not is_adapted(layer):
+class _Adapted(torch.autograd.Function):
+    """Weights and biases are frozen, so autograd need not see them: they come in lists."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weights: list[torch.Tensor],
+        biases: list[torch.Tensor],
+        group: Group,
+        *adapters: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.sizes, ctx.group = [len(weight) for weight in weights], group
+        y = linear(x, joined(weights), joined(biases) if biases else None)
+        kept = draw_low(x, adapters, group)
+        add_high(y.split(ctx.sizes, 1), kept, adapters, group)
+        ctx.save_for_backward(x, *kept, *weights, *adapters)
         return y
-    dropped = layer.lora_dropout[ADAPTER](x)
-    low = linear(dropped, layer.lora_A[ADAPTER].weight)
-    return torch.addmm(y, low, layer.lora_B[ADAPTER].weight.t(), alpha=layer.scaling[ADAPTER])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, low, mask, *rest = ctx.saved_tensors
+        weights, adapters = rest[: len(ctx.sizes)], rest[len(ctx.sizes) :]
+        known = Kept(low, mask), adapters, ctx.group
+        by_low, by_b = high_backward(grad.split(ctx.sizes, 1), *known)
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            by_x = grad @ joined(weights)
+            add_back(by_x, by_low, *known)
+        return by_x, None, None, None, *low_backward(by_low, x, *known), *by_b

@@ -67,8 +67,8 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             self.weights.masters, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
-        longest = int(self.store.lengths.max())
-        self.tuner = StepTuner(self.stage, self.latency, longest=longest, device=device)
+        lengths = self.store.lengths
+        self.tuner = StepTuner(self.stage, self.latency, lengths=lengths, device=device)
         self.batches = list(drawn_steps(self.store.lengths, config.sampling, seed=seed))
 
     def run_step(self, step: int) -> dict[str, float | None]:

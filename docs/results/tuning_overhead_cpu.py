@@ -203,7 +203,7 @@ def _replay(run: Path, variant: str, ranks: Ranks) -> Replay:
         PlanFile(run / f"variants/{variant}/plan/plan.parquet", index=run / "data/index.parquet"),
         store,
         run_work,
-        StepTuner(stage, latency, longest=int(store.lengths.max()), device=ranks.device),
+        StepTuner(stage, latency, lengths=store.lengths, device=ranks.device),
     )
 
 

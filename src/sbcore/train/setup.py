@@ -37,8 +37,8 @@ def share_trainer(
     clock: Clock,
 ) -> Trainer:
     """Returns the trainer of one variant among others that take turns with model and optimizer."""
-    longest = int(inputs.store.lengths.max())
-    tuner = StepTuner(stage, inputs.latency, longest=longest, device=ranks.device)
+    lengths = inputs.store.lengths
+    tuner = StepTuner(stage, inputs.latency, lengths=lengths, device=ranks.device)
     return Trainer(
         stage=stage,
         ranks=ranks,

@@ -21,22 +21,32 @@ from sbcore.types import FloatArray, IntArray
 
 
 class StepTuner:
-    """Decides targets from what earlier steps measured; the same on every rank."""
+    """Decides targets from what earlier steps measured; the same on every rank.
+
+    ``lengths`` are those of all sequences that steps may have.
+    """
 
     def __init__(
-        self, stage: TrainStage, latency: AdditiveLatency, *, longest: int, device: torch.device
+        self,
+        stage: TrainStage,
+        latency: AdditiveLatency,
+        *,
+        lengths: IntArray,
+        device: torch.device,
     ) -> None:
         self.stage = stage
         self.policy = make_policy(stage.tuner)
         self._learner = learner_of(self.policy)
         block_size, top_k = stage.attention.block_size, stage.attention.top_k
-        ladder = make_ladder(-(-longest // block_size), top_k)
+        ladder = make_ladder(-(-int(lengths.max()) // block_size), top_k)
         decay = 0.0 if stage.tuner.kind == "fixed" else stage.tuner.ema_decay
         self.coverage = CoverageModel.empty(
             ladder, num_layers=latency.num_layers, block_size=block_size, ema_decay=decay
         )
         self._beyond = self.coverage.beyond(top_k)
-        self.latency = RungLatency(latency, ladder, longest=longest)
+        self.latency = latency
+        if stage.tuner.kind != "fixed":  # which asks nothing
+            self.latency = RungLatency(latency, ladder, lengths=lengths)
         self._rungs = tuple(ladder.tolist())
         self._ladder = torch.from_numpy(ladder.astype(np.int32)).to(device)
 

@@ -23,7 +23,7 @@ LATENCY = AnalyticLatencyModel(
 def tuner(**keys):
     values = {"variants": {"v": {"tuner": keys}}, "baseline": "v"}
     stage = train_stage(Config.model_validate(values), "v")
-    return StepTuner(stage, LATENCY, longest=1024, device=torch.device("cpu"))
+    return StepTuner(stage, LATENCY, lengths=np.array([1024]), device=torch.device("cpu"))
 
 
 BLOCK_SIZE, TOP_K = 32, 8
@@ -100,14 +100,14 @@ def test_budgets_of_k0_need_no_curve_but_for_averages():
 def test_the_ladder_reaches_the_last_block_of_the_longest_sequence():
     values = {"variants": {"v": {}}, "baseline": "v"}
     stage = train_stage(Config.model_validate(values), "v")
-    found = StepTuner(stage, LATENCY, longest=1025, device=torch.device("cpu"))
+    found = StepTuner(stage, LATENCY, lengths=np.array([64, 1025]), device=torch.device("cpu"))
     assert found.coverage.ladder[-1] == 33
 
 
 def test_dense_attention_is_a_target_of_all_blocks():
     values = {"variants": {"v": {"attention": "dense"}}, "baseline": "v"}
     stage = train_stage(Config.model_validate(values), "v")
-    found = StepTuner(stage, LATENCY, longest=1024, device=torch.device("cpu"))
+    found = StepTuner(stage, LATENCY, lengths=np.array([1024]), device=torch.device("cpu"))
     plan = StepPlan(np.arange(2), np.array([1024, 64]), BatchPlan((((0,),), ((1,),))))
     assert found.targets(plan, 0).tolist() == [[32, 32], [32, 32]]
 

@@ -28,7 +28,7 @@ def tuner(**keys):
     attention = {"block_size": BLOCK, "top_k": TOP_K}
     values = {"attention": attention, "variants": {"v": {"tuner": keys}}, "baseline": "v"}
     stage = train_stage(Config.model_validate(values), "v")
-    return StepTuner(stage, LATENCY, longest=1024, device=torch.device("cpu"))
+    return StepTuner(stage, LATENCY, lengths=np.array([1024]), device=torch.device("cpu"))
 
 
 def curves_of(tuned):

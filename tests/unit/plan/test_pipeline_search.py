@@ -87,7 +87,7 @@ def members_of(state: State, num_ranks: int) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(10))
 def test_what_a_change_is_said_to_gain_is_what_it_gains(seed: int) -> None:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 900, size=11).tolist()
@@ -122,7 +122,7 @@ def test_what_a_change_is_said_to_gain_is_what_it_gains(seed: int) -> None:
 
 
 def test_every_move_and_swap_that_keeps_the_caps_is_tried() -> None:
-    """Two ranks of two micro-batches; the slowest rank's go anywhere else, one above the cap too."""
+    """Two ranks of two micro-batches; one of the slowest rank's sequences is above the cap."""
     lengths = [700, 300, 200, 400, 90, 80, 70]
     topology = Topology(2, Barrier.PIPELINE, 600, 3, 2)
     workload = Workload(lengths, [float(n) for n in lengths], 0.0, 0.0, EVEN, topology)

@@ -133,6 +133,12 @@ def test_a_rank_beyond_all_measure_is_not_followed() -> None:
     assert speed.factors.tolist() == [0.25, 8.0]
 
 
+def test_a_time_without_end_is_none() -> None:
+    speed = SpeedFactors(2, ema_decay=0.5)
+    speed.update(np.array([np.inf, 200.0]), np.full(2, 100.0))
+    assert speed.factors.tolist() == [1.0, 2.0]
+
+
 def dense_points(*shares: float) -> list[MeasuredPoint]:
     """Packs of four whose sequences take so much each, beside a call of 0.5 ms."""
     return [whole(1024 * 2**i, 4, 0.5 + 4 * ms, part="dense") for i, ms in enumerate(shares)]

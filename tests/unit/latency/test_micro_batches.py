@@ -76,6 +76,28 @@ def test_short_ones_run_often_and_the_longest_once() -> None:
     assert [runs_of(ms) for ms in (1.0, 299.0, 300.0, 5000.0)] == [3, 3, 1, 1]
 
 
+def test_a_gpu_weighs_two_short_ones_in_both_settings(stage: ProfileLatencyStage) -> None:
+    found = [one for one in chosen(stage, seconds=1e6) if one.part == "memory"]
+    longest = min(max(stage.latency.lengths), stage.max_tokens)
+    assert {(one.num_tokens, one.recompute) for one in found} == {
+        (longest // part, again) for part in (8, 16) for again in (True, False)
+    }
+
+
+@pytest.mark.parametrize(("constant_ms", "gpu", "weighed"), [(1000.0, False, 0), (0.0, True, 4)])
+def test_a_run_takes_what_launching_takes_too(
+    stage: ProfileLatencyStage, constant_ms: float, gpu: bool, weighed: int
+) -> None:
+    """One and twice one, 3 s, on a CPU; on a GPU a guess: one and twice three of 0.1 s."""
+    nothing = AnalyticLatencyModel(256, 24, 0.0, constant_ms, 0.0, np.zeros(4))
+    seconds = 2 * 0.7 + 4 * 0.1 if gpu else 2 * 3.0
+    for more, timed in ((0.01, 2), (-0.01, 1)):
+        grid = stage.latency.model_copy(update={"micro_batch_seconds": seconds + more})
+        short = stage.model_copy(update={"latency": grid})
+        found = choose_micro_batches(short, nothing, gpu=gpu)
+        assert len(found) == 1 + weighed + timed
+
+
 def test_nothing_is_longer_than_the_grid(stage: ProfileLatencyStage) -> None:
     """Packs may be: their tokens together are the most that a micro-batch may have."""
     grid = stage.latency.model_copy(update={"lengths": [256, 4096, 20_000]})

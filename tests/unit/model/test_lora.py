@@ -10,7 +10,7 @@ from sbcore.config.training import ModelConfig, ModelShape
 from sbcore.errors import SparseBalanceError
 from sbcore.model.build import fill_model, shape_config, start_model
 from sbcore.model.layers import adapter_weights, base_weights, decoder_layers
-from sbcore.model.lora import lora_layers
+from sbcore.model.lora import lora_layers, seed_dropout
 from sbcore.model.recompute import Recompute
 
 CPU = torch.device("cpu")
@@ -63,6 +63,24 @@ def test_layers_are_found_under_whatever_is_put_around_them():
     for model in (plain, inside, around):
         names = [type(layer).__name__ for layer in decoder_layers(model)]
         assert names == ["Qwen2DecoderLayer"] * 2
+
+
+def test_an_adapter_counts_alpha_over_its_rank():
+    layers = lora_layers(model_with(LoraConfig(rank=4, alpha=12, dropout=0.25))).values()
+    assert {layer.scaling["default"] for layer in layers} == {3.0}
+    assert {layer.lora_A["default"].weight.shape[0] for layer in layers} == {4}
+    assert {layer.lora_dropout["default"].p for layer in layers} == {0.25}
+
+
+def test_every_rank_drops_on_its_own(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    drawn = []
+    for seed, rank in ((1, 0), (1, 1), (2, 0), (1, 0)):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        seed_dropout(seed)
+        drawn.append(float(torch.rand(1, dtype=torch.float64)))
+    assert drawn[0] == drawn[3]
+    assert len(set(drawn)) == 3
 
 
 def test_dropout_follows_from_the_random_state():

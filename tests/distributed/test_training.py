@@ -8,6 +8,8 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny import planned_anew, tiny_config
 
 from sbcore.train.lock import LOCK
@@ -132,6 +134,36 @@ def test_a_trained_model_that_could_not_be_written_is_not_trained_again(
     assert models[0] == models[1]
     cursor = json.loads((tmp_path / "checkpoints/step-00000008/cursor.json").read_text())
     assert cursor["cursor"]["finished"], "the next one starts anew"
+
+
+def test_a_finished_training_writes_its_model_in_another_type_and_trains_nothing(
+    tiny_run, forked, unbroken, tmp_path
+):
+    out, config = tmp_path / "out", tmp_path / "train.json"
+    shutil.copytree(unbroken, out)
+    stage = json.loads((tiny_run.folder / "config/train.sab_dst.json").read_text())
+    stage["model"]["save_dtype"] = "bfloat16"
+    config.write_text(json.dumps(stage))
+    words = tiny_run.words("sab_dst", out)
+    words[words.index("--config") + 1] = str(config)
+    shutil.rmtree(out / "model")  # as Snakemake does with outputs
+    (out / "summary.json").unlink()
+    done = forked("-m", "sbcore.train", *words, "--resume")
+    assert "resumed at step 8" in done.stderr
+    assert "step 8/8" not in done.stderr
+    assert (out / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
+    for table in ("ledger.parquet", "micro_batches.parquet", "coverage.parquet"):
+        ours, older = (pq.read_table(folder / table).to_pydict() for folder in (out, unbroken))
+        np.testing.assert_equal(ours, older)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (out, unbroken)]
+    assert summaries[0] == summaries[1]
+    ours, older = (load_file(folder / "model/model.safetensors") for folder in (out, unbroken))
+    assert ours.keys() == older.keys()
+    for name, weight in older.items():
+        assert torch.equal(ours[name], weight.to(torch.bfloat16)), name
+    cursor = json.loads((out / "checkpoints/step-00000008/cursor.json").read_text())
+    assert cursor["cursor"]["finished"]
+    assert cursor["settings"]["model.save_dtype"] == "bfloat16"
 
 
 def test_dense_measures_what_all_blocks_cover(tiny_run, forked, tmp_path):

@@ -69,6 +69,12 @@ def test_edited_evaluation_trains_nothing(finished: Pipeline) -> None:
     assert finished.jobs() == REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}
 
 
+def test_another_type_of_the_saved_weights_measures_and_plans_nothing(finished: Pipeline) -> None:
+    finished.edit(lambda values: values.setdefault("model", {}).update(save_dtype="bfloat16"))
+    rules = ("train_variant", "evaluate_variant")
+    assert finished.jobs("-n") == REPORT | {f"{r}/{name}": 1 for r in rules for name in VARIANTS}
+
+
 def test_edit_taken_back_reruns_nothing(finished: Pipeline) -> None:
     config = finished.folder / "config" / "demo.yaml"
     kept = config.read_text()

@@ -142,7 +142,7 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
         "profile_latency",
         ProfileLatencyStage(
             attention=config.attention,
-            model=config.model,
+            model=_as_measured(config.model),
             latency=config.latency,
             device=config.topology.device,
             num_ranks=config.topology.num_ranks,
@@ -167,6 +167,12 @@ def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
             evaluated=bool(config.evaluate.tasks),
         ),
     )
+
+
+def _as_measured(model: ModelConfig) -> ModelConfig:
+    """Returns the model without how it is written in the end, which takes no step's time."""
+    lora = model.lora and model.lora.model_copy(update={"save": "merged"})
+    return model.model_copy(update={"lora": lora, "save_dtype": None})
 
 
 def plan_stage(config: Config, name: str) -> PlanStage:

@@ -109,14 +109,25 @@ def publish(folder: Path, step: int, *, keep: int) -> Path:
     return done
 
 
-def mark_finished(folder: Path, num_steps: int) -> None:
-    """Says in the last step's checkpoint, if it could be written, that nothing is left to do."""
+def mark_finished(folder: Path, num_steps: int, identity: RunIdentity) -> None:
+    """Says in the last step's checkpoint, if it could be written, that nothing is left to do.
+
+    With which settings that was comes to stand there, too.
+    """
     path = step_folder(folder, num_steps) / CURSOR
     if not path.is_file():
         return
     sealed = read_json(path)
     sealed["cursor"]["finished"] = True
-    write_json(path, sealed)
+    write_json(path, sealed | {"settings": identity.settings})
+
+
+def reopen(path: Path) -> None:
+    """Says in the checkpoint that the model is still to be written, should it fail again or not."""
+    sealed = read_json(path / CURSOR)
+    if sealed["cursor"]["finished"]:
+        sealed["cursor"]["finished"] = False
+        write_json(path / CURSOR, sealed)
 
 
 def remove_parts(folder: Path) -> None:
@@ -133,8 +144,8 @@ def read_cursor(path: Path) -> Cursor:
 def choose(folder: Path, identity: RunIdentity) -> Choice:
     """Returns the newest whole checkpoint of this training.
 
-    A finished training starts anew: going on from its end would train nothing. A torn checkpoint
-    is passed over with a note.
+    A finished training starts anew: going on from its end would train nothing. That is right where
+    only its model is to be written in another way. A torn checkpoint is passed over with a note.
 
     Raises:
         SparseBalanceError: The newest whole checkpoint is of another training, or all are torn.
@@ -143,13 +154,14 @@ def choose(folder: Path, identity: RunIdentity) -> Choice:
     for path in reversed(whole_checkpoints(folder)):
         try:
             sealed = _read(path)
-            if _is_finished(sealed):
+            saved = RunIdentity(sealed.get("identity", {}), sealed.get("settings", {}))
+            if _is_finished(sealed) and not identity.differs_in_writing(saved):
                 return Choice(None, tuple(notes))
             _check_whole(path, sealed)
         except SparseBalanceError as error:
             notes.append(str(error))
             continue
-        difference = identity.difference(RunIdentity(sealed["identity"]))
+        difference = identity.difference(saved)
         if difference is not None:
             raise SparseBalanceError(
                 f"{path}: a checkpoint of another training: {difference}. restore the setting, or "
@@ -179,7 +191,7 @@ def _is_sealed(value: Any) -> bool:
     """Whether the value is what `seal` writes, as far as it is read here; of any format."""
     if not isinstance(value, dict) or not isinstance(value.get("cursor", {}), dict):
         return False
-    parts = (value.get("files"), value.get("identity"))
+    parts = (value.get("files"), value.get("identity"), value.get("settings", {}))
     return value.get("format_version") != FORMAT_VERSION or all(isinstance(p, dict) for p in parts)
 
 

@@ -24,6 +24,7 @@ from sbcore.train.checkpoint_folder import (
     clear_folder,
     read_cursor,
     remove_parts,
+    reopen,
     step_folder,
     whole_checkpoints,
 )
@@ -166,7 +167,10 @@ class Checkpoints:
     def _choose(self) -> Choice:
         check_folder(self.folder)
         remove_parts(self.folder)
-        return choose(self.folder, self.identity)
+        choice = choose(self.folder, self.identity)
+        if choice.path is not None:
+            reopen(choice.path)
+        return choice
 
     def _settle(self) -> None:
         """Waits for the checkpoint being written and reports a failure."""

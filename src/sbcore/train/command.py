@@ -81,7 +81,7 @@ def _run(stage: TrainStage, ranks: Ranks, inputs: Inputs, arguments: Arguments) 
                 write_account(
                     summary, stage, arguments, files=files, tracker=tracker, seconds=seconds
                 )
-                mark_finished(checkpoints.folder, inputs.plan.num_steps)
+                mark_finished(checkpoints.folder, inputs.plan.num_steps, checkpoints.identity)
                 sys.stderr.write(closing_line(summary) + "\n")
 
 
@@ -96,7 +96,7 @@ def _make_checkpoints(trainer: Trainer, arguments: Arguments) -> Checkpoints:
             stage,
             inputs.plan.order_digest,
             data_digest=inputs.store.digest,
-            weights_digest=digest_weights(arguments.model, ranks),
+            weights_digest=digest_weights(arguments.model, arguments.out, ranks),
         ),
         keep=stage.train.keep_checkpoints,
     )

@@ -50,14 +50,22 @@ FREE_KEYS = {
 What it leaves behind at the end may change, too: the type of the weights, adapters merged or alone.
 """
 
+_WRITTEN = frozenset(("model.save_dtype", "model.lora.save"))
+"""Free keys that decide only how the trained model is written, once it is trained."""
+
 _FREE = frozenset(f"{section}.{key}" for section, keys in FREE_KEYS.items() for key in keys)
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """``parts[word][key]``: plain values, as they stand in a checkpoint's cursor.json."""
+    """``parts[word][key]``: plain values, as they stand in a checkpoint's cursor.json.
+
+    ``settings`` are all keys of the stage, free or not; a training's cursor.json has them once it
+    is finished.
+    """
 
     parts: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
 
     def difference(self, saved: "RunIdentity") -> str | None:
         """Returns what a saved identity has otherwise, ``part: key = there, here``; or None.
@@ -71,19 +79,23 @@ class RunIdentity:
                     return f"{word}: {key} = {there.get(key)} there, {here.get(key)} here"
         return None
 
+    def differs_in_writing(self, finished: "RunIdentity") -> bool:
+        """Returns whether of a finished training only its model is to be written in another way."""
+        here, there = self.settings, finished.settings
+        changed = {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
+        return bool(changed) and changed <= _WRITTEN and self.difference(finished) is None
 
-def digest_weights(model: Path | None, ranks: "Ranks") -> str:
-    """Returns what the start weights are known by.
+
+def digest_weights(model: Path | None, out: Path, ranks: "Ranks") -> str:
+    """Returns what the start weights are known by; ``out`` is the folder of the training.
 
     Rank 0 reads the directory for all: each rank reading gigabytes would block a network disk.
     """
-    import torch.distributed as dist
+    from sbcore.train.ranks import by_first_rank
 
     if model is None:
         return RANDOM
-    digest = [digest_file(model) if ranks.rank == 0 else ""]
-    dist.broadcast_object_list(digest, src=0, group=ranks.host_group)
-    return digest[0]
+    return by_first_rank(lambda: known_digest(model, out), ranks.host_group)
 
 
 def known_digest(model: Path, out: Path) -> str:
@@ -139,18 +151,19 @@ def run_identity(
             "model": dict(_kept("model", model)),
             "data order": {"data_digest": data_digest, "order_digest": order_digest},
             "method": method,
-        }
+        },
+        settings=dict(_flat("", values)),
     )
 
 
 def _kept(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in _flat(section, values) if name not in _FREE)
+    return ((name, value) for name, value in _flat(f"{section}.", values) if name not in _FREE)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        name = f"{prefix}.{key}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _flat(name, value)
+            yield from _flat(f"{name}.", value)
         else:
             yield name, value

@@ -19,6 +19,7 @@ from torch.distributed.fsdp import fully_shard
 
 from sbcore.config.schema import Config
 from sbcore.config.stages import train_stage
+from sbcore.config.training import ModelConfig
 from sbcore.errors import SparseBalanceError
 from sbcore.train.checkpoint_folder import Cursor, mark_finished
 from sbcore.train.checkpoints import Checkpoints
@@ -39,7 +40,7 @@ def world():
 class Training:
     """A model of two layers, the first frozen, and its checkpoints."""
 
-    def __init__(self, folder, *, width=5, order="order", keep=2):
+    def __init__(self, folder, *, width=5, order="order", keep=2, save_dtype=None):
         torch.manual_seed(SEED)
         self.model = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, 3))
         self.model[0].requires_grad_(False)
@@ -47,7 +48,8 @@ class Training:
         fully_shard(self.model, mesh=ranks.mesh())
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=0.1, fused=True)
-        stage = train_stage(Config(), "baseline")
+        config = Config(model=ModelConfig(save_dtype=save_dtype))
+        stage = train_stage(config, "baseline")
         self.checkpoints = Checkpoints(
             folder,
             model=self.model,
@@ -232,7 +234,7 @@ def test_a_last_write_that_fails_is_said_and_leaves_the_model_to_be_written(tmp_
     assert "step-00000001: not written: OSError: [Errno 28] No space left on device" in said
     assert "last good: none" in said
     assert not list(tmp_path.iterdir())
-    mark_finished(tmp_path, 1)  # nothing to mark
+    mark_finished(tmp_path, 1, training.checkpoints.identity)  # nothing to mark
 
 
 def test_a_torn_checkpoint_of_a_later_step_does_not_outlive_a_good_one(tmp_path):
@@ -260,7 +262,7 @@ def test_a_checkpoint_written_again_takes_the_place_of_the_torn_one(tmp_path):
 
 def test_a_last_checkpoint_is_marked_when_the_model_was_saved_too(tmp_path):
     saved(tmp_path)
-    mark_finished(tmp_path, 2)
+    mark_finished(tmp_path, 2, Training(tmp_path).checkpoints.identity)
     assert Training(tmp_path).checkpoints.newest() is None
 
 
@@ -308,6 +310,20 @@ def test_a_finished_training_starts_anew(tmp_path):
     assert training.checkpoints.newest() is None
     training.checkpoints.clear()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_training_goes_on_where_its_model_is_to_be_written_in_another_way(tmp_path):
+    path, _ = saved(tmp_path)
+    mark_finished(tmp_path, 2, Training(tmp_path).checkpoints.identity)
+    assert Training(tmp_path).checkpoints.newest() is None
+    assert Training(tmp_path, save_dtype="bfloat16", order="another").checkpoints.newest() is None
+    other = Training(tmp_path, save_dtype="bfloat16").checkpoints
+    assert other.newest() == path
+    # Should that fail, the older model may be gone: neither way trains again.
+    assert Training(tmp_path).checkpoints.newest() == path
+    assert other.newest() == path
+    mark_finished(tmp_path, 2, other.identity)
+    assert other.newest() is None
 
 
 def test_another_model_is_refused_by_the_tensors_name(tmp_path):
@@ -368,6 +384,7 @@ def test_a_torn_checkpoint_is_passed_over_loudly(tmp_path, capsys, words):
         b'{"cursor": 5}',
         b'{"format_version": 2, "cursor": {"step": 2}}',
         b'{"format_version": 2, "cursor": {"step": 2}, "files": {}, "identity": []}',
+        b'{"format_version": 2, "cursor": {}, "files": {}, "identity": {}, "settings": 1}',
     ],
 )
 def test_a_cursor_that_is_none_is_torn(tmp_path, capsys, value):

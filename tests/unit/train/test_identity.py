@@ -81,12 +81,13 @@ def test_a_difference_is_said_in_words(changed, words):
 
 def test_rank_0_reads_the_weights_for_all(monkeypatch):
     def broadcast(values, src, group):
-        assert (values, src) == ([""], 0)
+        assert (values, src) == ([None, None], 0)
         values[0] = "by rank 0"
 
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
     one = Ranks(1, 2, torch.device("cpu"), None)
-    assert digest_weights(Path("models/nowhere"), one) == "by rank 0"
+    assert digest_weights(Path("models/nowhere"), Path("nowhere"), one) == "by rank 0"
 
 
 @pytest.fixture
@@ -154,7 +155,8 @@ def test_what_is_left_at_the_end_may_change_on_the_way():
     here = identity(model={"lora": {"save": "adapter"}, "save_dtype": "bfloat16"})
     there = identity(model={"lora": {"save": "merged"}})
     assert here.difference(there) is None
-    older = RunIdentity(there.parts | {"model": there.parts["model"] | {"model.lora.save": "both"}})
+    older = there.parts["model"] | {"model.lora.save": "both"}
+    older = RunIdentity(there.parts | {"model": older}, there.settings)
     assert here.difference(older) is None
     assert "rank = 32 there, 4 here" in identity(model={"lora": {"rank": 4}}).difference(there)
 
@@ -163,3 +165,28 @@ def test_start_weights_that_were_not_read_are_as_good_as_any():
     here = identity(weights=UNREAD)
     assert here.difference(identity(weights="weights")) is None
     assert "seed = 1 there, 0 here" in here.difference(identity(weights="weights", seed=1))
+
+
+LORA = {"lora": {}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"model": LORA | {"save_dtype": "float32"}}, True),
+        ({"model": {"lora": {"save": "adapter"}}}, True),
+        ({"model": {"lora": {"save": "adapter"}, "save_dtype": "bfloat16"}}, True),
+        ({"model": LORA}, False),  # the same once more: it is asked for anew
+        ({"model": {"lora": {"save": "adapter", "rank": 4}}}, False),
+        ({"model": {"lora": {"save": "adapter"}, "path": "elsewhere"}}, False),
+        ({"model": {"lora": {"save": "adapter"}}, "seed": 1}, False),
+        ({"model": {"lora": {"save": "adapter"}}, "topology": {"num_ranks": 3}}, False),
+        ({"model": {"lora": {"save": "adapter"}}, "train": {"compile_layers": True}}, False),
+        ({"model": {"lora": {"save": "adapter"}}, "weights": "other"}, False),
+        ({"model": {"lora": {"save": "adapter"}}, "order": "other"}, False),
+    ],
+)
+def test_only_a_finished_training_with_no_other_change_is_written_in_another_way(changed, expected):
+    finished = identity(model=LORA)
+    assert identity(**changed).differs_in_writing(finished) is expected
+    assert not identity(**changed).differs_in_writing(RunIdentity(finished.parts, {}))  # older

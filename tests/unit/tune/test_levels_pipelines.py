@@ -1,6 +1,6 @@
 """Tuners where ranks are 1F1B pipelines: against all budgets of tiny steps, and on real lengths."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -170,7 +170,7 @@ def test_what_never_reaches_the_end_of_the_step_still_has_a_price() -> None:
 
 
 def test_a_micro_batch_alone_costs_what_it_takes_however_short_it_is() -> None:
-    loads = long_among_short([[[0]]], [40])
+    loads = replace(long_among_short([[[0]]], [40]), constant_ms=0.0)
     assert loads.prices(np.array([0.01]))[0] == pytest.approx(1.0)
 
 

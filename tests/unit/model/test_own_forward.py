@@ -242,3 +242,6 @@ def test_a_frozen_weight_takes_no_gradient_from_those_beside_it(frozen):
 def test_other_activations_and_biases_stay_with_the_library():
     assert not suits_own_forward(small_model("llama", mlp_bias=True))
     assert not suits_own_forward(small_model("llama", hidden_act="gelu"))
+    mixed = small_model("qwen2")
+    mixed.model.layers[1].self_attn.k_proj.bias = None
+    assert not suits_own_forward(mixed)

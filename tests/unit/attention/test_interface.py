@@ -209,6 +209,8 @@ def test_keys_are_averaged_once_for_a_layer_where_the_backend_uses_it(
         logits(small_model(), top_k=top_k, backend=backend)
         assert len(calls) == 2 * expected, "two layers"
         monkeypatch.undo()
+    call = call_of(packed()[2], LENGTHS, 2, backend=backend)
+    assert (call.key_blocks is not None) == averaged, "for coverage too"
 
 
 def test_dense_attention_takes_the_scale_that_it_is_given():

@@ -156,6 +156,8 @@ def test_packs_without_tokens_have_no_longest_sequence():
     empty = {name: torch.zeros(0, heads, 8) for name, heads in (("q", 4), ("k", 2), ("v", 2))}
     out = moba_attention(**(GOOD | empty | {"cu_seqlens": int32(0, 0), "max_seqlen": 0}))
     assert out.shape == (0, 4, 8)
+    selection = selection_of(**empty, cu_seqlens=int32(0, 0), max_seqlen=0)
+    assert selection.membership().shape == (4, 0, 1)
 
 
 def normalized(top_k, least, most):

@@ -63,6 +63,12 @@ def test_length_and_budget_decide(taken):
     assert taken["attend_tiles"] == [600, 513]
 
 
+def test_above_512_tokens_a_mask_costs_more_than_tiles(taken):
+    attend(inputs_of((512, 513)), 6)  # 192 tokens, more than a third of both
+    assert taken["attend_dense_masked"] == [512]
+    assert taken["attend_tiles"] == [513]
+
+
 def test_a_small_budget_takes_tiles_at_any_length(taken):
     attend(inputs_of((600, 100, 33)), 1)
     assert taken["attend_tiles"] == [600, 100]

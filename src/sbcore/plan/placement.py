@@ -106,7 +106,7 @@ def arrange(workload: Workload, members: list[list[int]]) -> Layout:
     else:
         per_rank = len(members) // num_ranks
         own = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(num_ranks)]
-        ranks = [sorted(b, key=lambda b: (-loads[b], not members[b], b)) for b in own]
+        ranks = [sorted(b, key=loads.__getitem__, reverse=True) for b in own]
     layout = without_idle([[members[b] for b in rank] for rank in ranks])
     return with_small_ends(workload, layout) if topology.num_stages > 1 else layout
 

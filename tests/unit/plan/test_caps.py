@@ -26,7 +26,7 @@ def capped(max_tokens: int, max_sequences: int, *, num_ranks: int = 1) -> Topolo
         ([50, 50, 50], 0, 1, 2),  # halves may meet
         ([51, 51, 51], 0, 1, 3),
         ([10] * 7, 3, 1, 3),
-        ([150, 10, 10, 10], 3, 1, 2),
+        ([150, *[10] * 7], 3, 1, 4),
         ([1], 0, 4, 1),
     ],
 )

@@ -10,7 +10,7 @@ from sbcore.plan.caps import keeps_caps
 from sbcore.plan.layout import layout_cost
 from sbcore.plan.local_search import _allowed, _apply, _candidates, _make_state, _Units, improve
 from sbcore.plan.placement import Layout
-from sbcore.plan.restarts import Start, restarted, shaken
+from sbcore.plan.restarts import Start, _Kept, restarted, shaken
 from sbcore.plan.workload import Workload
 from sbcore.types import Barrier, Topology
 
@@ -19,7 +19,7 @@ LAYOUT = [[[0, 1], [2], [3, 4]], [[5], [6, 7], []], [[8, 9], [10], [11]], [[12],
 
 def workload_of(seed: int, barrier: Barrier, *factors: float, longest: int = 1500) -> Workload:
     """Returns 13 sequences for four ranks: pairs keep the cap, the last may be above it alone."""
-    lengths = [*np.random.default_rng(seed).integers(1, 601, size=12).tolist(), longest]
+    lengths = [*(100 * np.random.default_rng(seed).integers(1, 7, size=12)).tolist(), longest]
     topology = Topology(4, barrier, 1200, 3, speed_factors=factors)
     shares = WorkShares(700, 0.8, 1.0)
     return Workload(lengths, [float(n) for n in lengths], 50.0, 1.5, shares, topology)
@@ -133,3 +133,44 @@ def test_the_cheapest_start_comes_first_then_the_others_then_shaken_ones() -> No
     assert len(seen) == 1 + 8 + 1
     assert seen[-1] == min(seen)
     assert restarts_seen(starts, 2, restarts=8, enough=costs[0]) == pytest.approx([costs[0]] * 2)
+
+
+def test_longer_pipelines_are_begun_again_less_often() -> None:
+    """2,048 restarts times sequences, times half the stages."""
+    start: Layout = [[[0, 1, 2, 3]]]
+    for num_stages, restarts in ((2, 512), (8, 128)):
+        seen = restarts_seen([(15.0, start)], num_stages, restarts=1000, enough=0.0)
+        assert len(seen) == 1 + restarts + 1
+
+
+def test_what_is_shaken_is_nearly_as_cheap_as_the_best_in_turn() -> None:
+    topology = Topology(1, Barrier.PIPELINE, 1000, 0, 2)
+    kept = _Kept(Workload([1] * 3, [1.0] * 3, 0.0, 0.0, EVEN, topology))
+    layouts: list[Layout] = [[[[0, 1, 2]]], [[[0], [1, 2]]], [[[0], [1], [2]]]]
+    for cost, layout in zip((10.2, 10.0, 11.0), layouts, strict=True):
+        kept.add(cost, layout)
+    assert [kept.base(number) for number in range(3)] == [layouts[1], layouts[0], layouts[1]]
+    kept.add(10.1, [[[1], [0, 2]]])
+    assert kept.best == (10.0, layouts[1])
+
+
+def test_where_nothing_may_move_sequences_change_places() -> None:
+    topology, rng = Topology(2, Barrier.STEP, 1000, 1), np.random.default_rng(0)
+    workload = Workload([1] * 4, [1.0] * 4, 0.0, 0.0, EVEN, topology)
+    start: Layout = [[[0], [1]], [[2], [3]]]
+    assert any(shaken(workload, start, rng) != start for _ in range(10))
+
+
+def test_of_too_many_partners_those_with_most_time_to_spare_are_tried() -> None:
+    costs = np.random.default_rng(0).permutation(900).astype(float).tolist()
+    topology = Topology(3, Barrier.STEP, 10**6, 0)
+    workload = Workload([1] * 900, costs, 0.0, 0.0, EVEN, topology)
+    layout: Layout = [[list(range(400))], [list(range(400, 700))], [list(range(700, 900))]]
+    units, state = _Units(workload, 1), _make_state(workload, layout)
+    tried = _candidates(state, units, units.times(state))
+    partners = set(tried.partner.tolist()) - {900}
+    assert set(range(700, 900)) < partners
+    assert len(partners - set(range(700, 900))) == 56
+    assert not partners & set(range(400))
+    heaviest = sorted(range(400), key=lambda i: -costs[i])[:32]
+    assert list(dict.fromkeys(tried.moved.tolist())) == heaviest

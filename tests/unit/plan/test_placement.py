@@ -6,7 +6,7 @@ import pytest
 from sbcore.latency.packs import EVEN
 from sbcore.plan.balancers.karmarkar_karp import difference
 from sbcore.plan.filling import fill_emptiest
-from sbcore.plan.layout import layout_cost
+from sbcore.plan.layout import counts_above, layout_cost, placed, with_fewest
 from sbcore.plan.local_search import improve
 from sbcore.plan.placement import arrange, by_levels, onto_ranks, spread, tightly, without_idle
 from sbcore.plan.workload import Workload, longest_first
@@ -81,11 +81,11 @@ def test_too_few_micro_batches_are_no_layout() -> None:
 
 def test_packs_by_tokens_are_spread_by_cost() -> None:
     """Pairs that fill the cap, of which the heaviest is alone on its rank."""
-    workload = workload_of([1.0, 1.0, 9.0, 9.0, 2.0, 2.0], 2, lengths=[60, 40, 55, 45, 52, 48])
+    workload = workload_of([9.0, 9.0, 1.0, 1.0, 2.0, 2.0], 2, lengths=[60, 40, 55, 45, 52, 48])
     layout = tightly(workload, 2)
     assert layout is not None
     ranks = sorted(sorted(i for pack in rank for i in pack) for rank in layout)
-    assert ranks == [[0, 1, 4, 5], [2, 3]]
+    assert ranks == [[0, 1], [2, 3, 4, 5]]
 
 
 def test_a_rank_s_sequences_are_even_over_its_micro_batches() -> None:
@@ -94,7 +94,7 @@ def test_a_rank_s_sequences_are_even_over_its_micro_batches() -> None:
 
 
 def test_what_evenly_breaks_a_cap_is_packed_tightly() -> None:
-    workload = workload_of([4.0, 3.0, 2.0, 1.0], 1, lengths=[50, 60, 50, 40])
+    workload = workload_of([4.0, 3.0, 2.0, 1.0], 1, lengths=[50, 30, 50, 70])
     layout = spread(workload, [[0, 1, 2, 3]], 2)
     assert sorted(map(sorted, layout[0])) == [[0, 2], [1, 3]]
 
@@ -180,3 +180,17 @@ def test_differences_are_evened_out() -> None:
     many = rng.uniform(1, 2, 60).tolist()
     loads = [sum(many[i] for i in part) for part in difference(many, 4)]
     assert max(loads) - min(loads) < 0.02
+
+
+def test_the_fewest_micro_batches_that_can_be_done_are_found() -> None:
+    workload = workload_of([1.0] * 5, 1, lengths=[40] * 5)
+    layout, count = with_fewest(workload, onto_ranks)
+    assert count == len(layout[0]) == 3  # two hold all tokens, but no five of 40
+
+
+def test_pipelines_may_have_more_micro_batches_than_needed() -> None:
+    workload = workload_of([1.0] * 16, 2, PIPELINE, num_stages=4)
+    assert counts_above(workload, 1) == [2, 3, 4, 6]
+    fewest, _ = with_fewest(workload, onto_ranks)
+    assert layout_cost(workload, fewest) == pytest.approx(8.0)
+    assert layout_cost(workload, placed(workload, onto_ranks)) < 4.0

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sbcore.config.load import load_config
+from sbcore.config.method import WaterfillTuner
 from sbcore.config.simulation import CoverageLaw, SimulationConfig
 from sbcore.plan.balancers import load_balancer
 from sbcore.plan.cost import BudgetCost
@@ -17,9 +19,11 @@ from sbcore.simulate.coverage import LawfulCoverage, coverage_at
 from sbcore.simulate.figure import global_batches, rank_counts
 from sbcore.simulate.run import simulate
 from sbcore.simulate.setting import ANALYTIC, Setting, load_latency
+from sbcore.simulate.tuning import SimulatedTuning, make_law, teach
 from sbcore.simulate.words import VARIANTS
 from sbcore.tune.ladder import make_ladder
-from sbcore.types import Barrier
+from sbcore.tune.policy import Observation
+from sbcore.types import Barrier, BatchPlan, IntArray
 
 CONFIG = SimulationConfig(num_steps=8, num_learning_steps=3)
 
@@ -29,6 +33,64 @@ def setting(barrier: Barrier, *, num_ranks: int = 4, global_batch: int = 32) -> 
     lengths = np.clip(drawn, 64, 65536).astype(np.int64)
     latency, block_size, name = load_latency(ANALYTIC, block_size=256)
     return Setting(lengths, latency, name, block_size, num_ranks, global_batch, barrier, CONFIG)
+
+
+class HalfBudgets:
+    """Halves every budget, and remembers what it is shown and told."""
+
+    def __init__(self) -> None:
+        self.shown: list[Observation] = []
+        self.told: list[tuple[int, float, float | None]] = []
+
+    def decide(self, observation: Observation) -> IntArray:
+        self.shown.append(observation)
+        shape = (observation.latency.num_layers, len(observation.lengths))
+        return np.full(shape, observation.top_k // 2)
+
+    def p_at(self, step: int) -> float:
+        return 1.0
+
+    def learn(self, step: int, *, step_ms: float, coverage_delta: float | None) -> None:
+        self.told.append((step, step_ms, coverage_delta))
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Has nothing to take over."""
+
+
+def test_a_tuner_is_shown_and_told_what_training_would_tell_it() -> None:
+    where, policy = setting(Barrier.STEP), HalfBudgets()
+    law, k0 = make_law(where), where.config.top_k
+    tuner = WaterfillTuner()
+    tuning = SimulatedTuning(where, policy, law=law, taught=teach(where, law, tuner))
+    lengths, lost = where.lengths[:8], []
+    batch = BatchPlan(tuple(((2 * rank, 2 * rank + 1),) for rank in range(4)))
+    half = np.full((where.latency.num_layers, 8), k0 // 2)
+    for step in range(3):
+        assert (tuning(lengths, batch) == half).all()
+        curves = law.curves(lengths, draw=CONFIG.num_learning_steps + step)  # not those of before
+        rungs = np.searchsorted(law.ladder, [k0 // 2, k0])
+        change = (curves[..., rungs[0]] - curves[..., rungs[1]]).mean(axis=0)
+        lost.append(100 * np.average(change, weights=lengths))
+    assert [seen.step for seen in policy.shown] == [step for step, _, _ in policy.told] == [0, 1, 2]
+    assert [delta for _, _, delta in policy.told] == pytest.approx(lost)
+    assert tuning.coverage_delta == pytest.approx(np.mean(lost))
+    assert len(set(lost)) == 3
+    each = where.latency.predict(lengths, half)
+    expected = max(each.reshape(4, 2).sum(axis=1).max(), where.latency.floor_ms)
+    assert policy.told[0][1] == pytest.approx(expected + where.latency.constant_ms)
+    counts = [seen.coverage.counts.sum() for seen in policy.shown]
+    assert np.diff(counts).tolist() == [8, 8]
+    short = 2 ** np.arange(policy.shown[0].coverage.curves.shape[1]) <= k0
+    assert np.isnan(policy.shown[-1].coverage.curves[:, short]).all()
+
+
+@pytest.mark.parametrize(("longest", "num_blocks"), [(256, 1), (257, 2), (512, 2)])
+def test_a_last_block_counts_though_it_is_not_full(longest: int, num_blocks: int) -> None:
+    where = replace(setting(Barrier.STEP), lengths=np.array([64, longest]))
+    assert where.num_blocks == num_blocks
 
 
 @pytest.mark.parametrize("barrier", [Barrier.STEP, Barrier.MICRO])

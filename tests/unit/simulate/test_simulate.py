@@ -93,6 +93,13 @@ def test_a_last_block_counts_though_it_is_not_full(longest: int, num_blocks: int
     assert where.num_blocks == num_blocks
 
 
+def test_one_global_batch_is_enough() -> None:
+    where = setting(Barrier.STEP)
+    one = replace(where, lengths=where.lengths[: where.global_batch])
+    one.check()
+    assert one.num_steps == 1
+
+
 @pytest.mark.parametrize("barrier", [Barrier.STEP, Barrier.MICRO])
 def test_what_must_hold_between_variants(barrier: Barrier) -> None:
     where = setting(barrier)

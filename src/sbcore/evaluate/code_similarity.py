@@ -27,8 +27,6 @@ def _first_code_line(prediction: str) -> str:
 def _whole_percent(line: str, answer: str, ratio: Callable[[str, str], float]) -> float:
     if line == answer:
         return 1.0
-    if not line or not answer:
-        return 0.0
     return round(100 * ratio(line, answer)) / 100
 
 

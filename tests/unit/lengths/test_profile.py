@@ -94,3 +94,7 @@ def test_an_index_that_is_none_is_named(tmp_path):
     pq.write_table(pa.table({"length": [1]}), other)
     with pytest.raises(SparseBalanceError, match=r"other.parquet: .*num_tokens"):
         profile_lengths(config(), index=other, out=tmp_path)
+
+
+def test_the_last_bound_is_above_all_lengths(profile):
+    assert profile([1024, 100])["share_below"] == {"1024": 0.5, "2048": 1.0}

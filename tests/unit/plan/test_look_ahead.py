@@ -3,13 +3,13 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sbcore.config.data import SamplingConfig
 from sbcore.config.method import SabBalancer
 from sbcore.latency.analytic import AnalyticLatencyModel
-from sbcore.plan.look_ahead import regrouped
+from sbcore.plan.look_ahead import _level, regrouped
 from sbcore.plan.sampling import describe_sampling, drawn_steps, sampling_digest, steps
 from sbcore.plan.simulate import Method, Scene, replay
 from sbcore.types import Barrier, IntArray, Topology
@@ -39,6 +39,7 @@ def test_every_sample_once_per_epoch_in_batches_of_the_same_sizes(
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 500), token_band=st.floats(0.05, 0.9), window=st.integers(1, 6))
+@example(seed=112, token_band=0.1, window=4)  # regrouped, it would be farther out than drawn
 def test_tokens_stay_in_the_band_or_nearer_than_drawn(
     seed: int, token_band: float, window: int
 ) -> None:
@@ -101,3 +102,21 @@ def test_it_is_a_pure_function_of_the_seed_and_named_a_change() -> None:
 def test_steps_end_where_they_should() -> None:
     cut = AHEAD.model_copy(update={"max_steps": 5})
     assert len(list(drawn_steps(drawn(100), cut, seed=0))) == 5
+
+
+def test_the_swap_that_leaves_least_between_two_batches_is_made() -> None:
+    lengths = np.array([15, 9, 1, 1, 1, 8])
+    batches = np.arange(6).reshape(2, 3)
+    _level(batches, lengths, most=0.5)
+    assert sorted(lengths[batches].sum(axis=1).tolist()) == [17, 18]
+
+
+def test_where_no_swap_helps_none_is_made() -> None:
+    batches = np.arange(4).reshape(2, 2)
+    _level(batches, np.array([10, 10, 10, 1]), most=0.0)
+    assert batches.tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_digest_knows_where_a_batch_ends() -> None:
+    ids = np.arange(3)
+    assert sampling_digest([ids[:2], ids[2:]]) != sampling_digest([ids[:1], ids[1:]])

@@ -45,6 +45,7 @@ def test_the_cap_is_the_largest_that_fits() -> None:
     assert capped(Latency(), 21.0, 100) == 20_000
     assert capped(Latency(), 100.0, 100) == 65_536
     assert capped(Latency(), 1.001, 1) == 1
+    assert capped(Latency(again=2), 1.0005, 5) == 1  # at least one, though one alone needs more
 
 
 def test_recomputation_does_not_hide_what_does_not_fit_below_it() -> None:

@@ -49,6 +49,14 @@ def test_the_first_step_counts_in_full_and_the_next_by_the_decay() -> None:
     assert known.num_updates == 2
 
 
+def test_averages_are_kept_to_the_nearest_part_of_a_block() -> None:
+    known = averages(decay=0.5, num_layers=1)
+    known.update(np.array([10_000, 12_000]), np.array([[3, 4]]))
+    assert 256 * 3.5 in known.state_dict()["parts"]
+    known.update(np.array([10_000, 12_000, 16_000]), np.array([[3, 3, 4]]))
+    assert 875 in known.state_dict()["parts"]  # (896 + 853) / 2, rounded up
+
+
 def test_a_constant_budget_is_expected_as_it_is_for_ever() -> None:
     known, lengths = averages(), np.array([10_000])
     for _ in range(100):

@@ -50,6 +50,19 @@ def test_one_long_sequence_takes_dense_attention_from_its_whole_micro_batch() ->
     assert times.item() == pytest.approx(0.75 * 71 + 5.0)
 
 
+class EachReach(UnevenCost):
+    """The first sequence's budget reaches further than its micro-batch needs, the second's not."""
+
+    def covered(self, lengths: IntArray) -> Covered:
+        return Covered(np.array([100, 20]), 0.1 * lengths)
+
+
+def test_the_least_reach_must_cover_the_longest_of_a_micro_batch() -> None:
+    cost, plan = EachReach(0.0, 0.0, WorkShares(0, 1.0, 1.0), reach=0), BatchPlan((((0, 1),),))
+    assert micro_batch_ms(plan, np.array([30, 15]), cost).item() == pytest.approx(45.0)
+    assert micro_batch_ms(plan, np.array([20, 15]), cost).item() == pytest.approx(0.9 * 35)
+
+
 def test_looked_up_costs_are_those_asked_for() -> None:
     lengths = np.array([40, 40, 50, 200])
     known = KnownLengthsCost(COST, lengths)

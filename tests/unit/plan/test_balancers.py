@@ -157,3 +157,8 @@ def test_imbalance_is_one_when_all_ranks_are_equally_busy() -> None:
     times = np.array([[2.0, 1.0], [1.0, 2.0]])
     assert imbalance(times, Barrier.STEP) == 1.0
     assert imbalance(times, Barrier.MICRO) == pytest.approx(4 / 3)
+
+
+def test_the_bubble_of_a_pipeline_is_imbalance() -> None:
+    """M + P - 1 slots for M micro-batches."""
+    assert imbalance(np.full((2, 4), 3.0), Barrier.PIPELINE, num_stages=4) == pytest.approx(7 / 4)

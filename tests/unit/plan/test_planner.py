@@ -19,6 +19,7 @@ from sbcore.latency.table import HEADER, TABLE, MeasuredPoint, write_points
 from sbcore.plan.planner import plan_variant
 from sbcore.plan.read import PlanFile
 from sbcore.plan.sampling import global_batches, steps
+from sbcore.plan.summary import StepSummary, summarise_plan
 from sbcore.types import Barrier
 
 LENGTHS = np.random.default_rng(0).integers(20, 1000, size=50)
@@ -335,3 +336,18 @@ def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
 def test_steps_go_through_all_epochs() -> None:
     sampling = SamplingConfig(global_batch=8, num_epochs=3)
     assert len(list(steps(37, sampling, seed=0))) == 15
+
+
+def test_a_summary_of_steps_by_hand() -> None:
+    """Long steps weigh more in the gap of the sums, none more than others in the means."""
+    steps = [
+        StepSummary(n, ms, bound, ms / bound - 1, uneven, 2, 8, 100)
+        for n, (ms, bound, uneven) in enumerate([(10.0, 8.0, 1.1), (30.0, 30.0, 1.5)])
+    ]
+    found = summarise_plan(steps)
+    assert found["optimality_gap"] == pytest.approx(40 / 38 - 1)
+    assert found["optimality_gap_p95"] == pytest.approx(0.95 * 0.25)
+    assert found["imbalance"] == pytest.approx(1.3)
+    assert found["predicted_ms"] == pytest.approx({"mean": 20.0, "p50": 20.0, "p95": 29.0})
+    assert (found["num_steps"], found["num_sequences"], found["num_tokens"]) == (2, 16, 200)
+    assert found["num_micro_batches"] == 4

@@ -23,3 +23,8 @@ def test_any_plan_and_barrier_gives_the_same_loss(report):
     assert max(losses) - min(losses) < 1e-5
     assert min(losses) > 1
     assert all(facts["norm"] > 1e-2 for facts in report.values())
+
+
+def test_the_norm_that_is_told_is_that_of_all_ranks_together(report):
+    for case, facts in report.items():
+        assert facts["norm_told"] == pytest.approx(facts["norm"], rel=1e-5), case

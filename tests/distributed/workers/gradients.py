@@ -14,7 +14,7 @@ from sbcore.model.build import shape_config
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.clock import make_clock
 from sbcore.train.ranks import start_ranks
-from sbcore.train.step import Work, run_micro_batches
+from sbcore.train.step import Work, run_micro_batches, update
 from sbcore.tune.clamp import TargetBudgets
 from sbcore.types import Barrier
 
@@ -89,7 +89,9 @@ def gradient_of(plan, barrier, train, ranks, samples):
     gradients = [p.grad.full_tensor().flatten() for p in made.module.parameters()]
     spans = clock.finish().read().spans
     assert all(0 <= span.waiting_ms <= span.total_ms for span in spans)
-    return float(loss), torch.cat(gradients)
+    optimizer = torch.optim.AdamW(made.module.parameters(), fused=True)
+    norm = update(made.module, optimizer, learning_rate=0.0, max_norm=1.0)
+    return float(loss), torch.cat(gradients), float(norm)
 
 
 def main() -> None:
@@ -101,14 +103,15 @@ def main() -> None:
         for barrier in (Barrier.STEP, Barrier.MICRO)
         for how, train in HOWS.items()
     }
-    (_, first), *_ = results.values()
+    (_, first, _), *_ = results.values()
     report = {
         f"{name}, {barrier}, {how}": {
             "loss": loss,
             "error": float((gradient - first).norm() / first.norm()),
             "norm": float(gradient.norm()),
+            "norm_told": norm,
         }
-        for (name, barrier, how), (loss, gradient) in results.items()
+        for (name, barrier, how), (loss, gradient, norm) in results.items()
     }
     if ranks.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(report))

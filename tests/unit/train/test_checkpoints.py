@@ -7,6 +7,7 @@ import shutil
 import threading
 from concurrent.futures import wait
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -126,6 +127,16 @@ def test_another_number_of_ranks_draws_anew_from_seed_step_and_rank(tmp_path, ca
     Training(tmp_path).load()
     assert torch.equal(torch.rand(4), expected)
     assert "was written by 2 ranks, now 1: random states" in capsys.readouterr().err
+
+
+def test_a_rank_that_was_not_there_draws_its_own_and_leaves_talking_to_the_first(tmp_path, capsys):
+    path, _ = saved(tmp_path, steps=(3,))
+    draw_random_state(SEED, step=3, rank=1)
+    expected, training = torch.rand(4), Training(tmp_path)
+    training.checkpoints.ranks = replace(training.checkpoints.ranks, rank=1)
+    training.load(path)
+    assert torch.equal(torch.rand(4), expected)
+    assert capsys.readouterr().err == ""
 
 
 def test_every_seed_step_and_rank_draws_its_own():

@@ -6,25 +6,14 @@ they keep: R values of each token, and where they drop any, a byte for each valu
 T tokens, E hidden size, I intermediate size.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import linear
 
-from sbcore.model.adapter import (
-    Group,
-    Kept,
-    add_back,
-    add_high,
-    base_of,
-    draw_low,
-    group_of,
-    high_backward,
-    low_backward,
-    weights_of,
-)
+from sbcore.model.adapter import Group, Tensors, base_of, group_of, weights_of
 from sbcore.model.feed_forward import product, product_backward, result_is_unused
+from sbcore.model.low_rank import Kept, LowRank
 
 
 def adapted_feed_forward(x: torch.Tensor, gate: Any, up: Any, down: Any) -> torch.Tensor:
@@ -54,42 +43,39 @@ class _AdaptedFeedForward(torch.autograd.Function):
         gate, up, down = weights
         of_inner, of_outer = _apart(adapters, inner)
         gated, raised = linear(x, gate), linear(x, up)
-        kept = draw_low(x, of_inner, inner)
-        add_high([gated, raised], kept, of_inner, inner)
+        low = LowRank.draw(inner, of_inner, x=x)
+        low.add_to([gated, raised])
         made = product(gated, raised)
-        kept_outer = draw_low(made, of_outer, outer)
-        ctx.save_for_backward(x, gated, raised, *kept, *kept_outer, *weights, *adapters)
+        last = LowRank.draw(outer, of_outer, x=made)
+        ctx.save_for_backward(x, gated, raised, *low.kept, *last.kept, *weights, *adapters)
         if result_is_unused():
             return x.detach()  # the one operator that checkpointing lets a second run add
         y = linear(made, down)
-        add_high([y], kept_outer, of_outer, outer)
+        last.add_to([y])
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, gated, raised, low, mask, low_outer, mask_outer, *rest = ctx.saved_tensors
-        gate, up, down, *adapters = rest
-        of_inner, of_outer = _apart(adapters, ctx.inner)
-        outer = Kept(low_outer, mask_outer), of_outer, ctx.outer
-        by_low_outer, by_b_outer = high_backward([grad], *outer)
+        x, gated, raised, *rest = ctx.saved_tensors
+        kept, kept_last, (gate, up, down) = Kept(*rest[:2]), Kept(*rest[2:4]), rest[4:7]
+        of_inner, of_outer = _apart(rest[7:], ctx.inner)
+        last = LowRank(ctx.outer, of_outer, kept=kept_last)
+        by_last, by_b_last = last.backward([grad])
         by_made = grad @ down
-        add_back(by_made, by_low_outer, *outer)
+        last.add_back(by_made, by_last)
         made, by_gated, by_raised = product_backward(by_made, gated, raised)
-        by_outer = [*low_backward(by_low_outer, made, *outer), *by_b_outer]
+        by_outer = [*last.by_a(by_last, x=made), *by_b_last]
 
-        inner = Kept(low, mask), of_inner, ctx.inner
-        by_low, by_b = high_backward([by_gated, by_raised], *inner)
+        low = LowRank(ctx.inner, of_inner, kept=kept)
+        by_low, by_b = low.backward([by_gated, by_raised])
         by_x = None
         if ctx.needs_input_grad[0]:
             by_x = (by_gated @ gate).addmm_(by_raised, up)
-            add_back(by_x, by_low, *inner)
-        by_inner = [*low_backward(by_low, x, *inner), *by_b]
-        return by_x, None, None, None, *by_inner, *by_outer
+            low.add_back(by_x, by_low)
+        return by_x, None, None, None, *low.by_a(by_low, x=x), *by_b, *by_outer
 
 
-def _apart(
-    adapters: Sequence[torch.Tensor], inner: Group
-) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+def _apart(adapters: Tensors, inner: Group) -> tuple[Tensors, Tensors]:
     """Returns A and B of gate and up, and those of down."""
     num = 2 * len(inner.scalings)
     return adapters[:num], adapters[num:]

@@ -9,20 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from sbcore.model.adapter import (
-    Group,
-    Kept,
-    add_back,
-    add_high,
-    base_of,
-    draw_low,
-    group_of,
-    high_backward,
-    is_adapted,
-    low_backward,
-    weights_of,
-)
+from sbcore.model.adapter import Group, base_of, group_of, is_adapted, weights_of
 from sbcore.model.joint_linear import joined, joint_linear
+from sbcore.model.low_rank import Kept, LowRank
 
 
 def project(x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -65,19 +54,19 @@ class _Adapted(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.sizes, ctx.group = [len(weight) for weight in weights], group
         y = linear(x, joined(weights), joined(biases) if biases else None)
-        kept = draw_low(x, adapters, group)
-        add_high(y.split(ctx.sizes, 1), kept, adapters, group)
-        ctx.save_for_backward(x, *kept, *weights, *adapters)
+        low = LowRank.draw(group, adapters, x=x)
+        low.add_to(y.split(ctx.sizes, 1))
+        ctx.save_for_backward(x, *low.kept, *weights, *adapters)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, low, mask, *rest = ctx.saved_tensors
+        x, kept_low, mask, *rest = ctx.saved_tensors
         weights, adapters = rest[: len(ctx.sizes)], rest[len(ctx.sizes) :]
-        known = Kept(low, mask), adapters, ctx.group
-        by_low, by_b = high_backward(grad.split(ctx.sizes, 1), *known)
+        low = LowRank(ctx.group, adapters, kept=Kept(kept_low, mask))
+        by_low, by_b = low.backward(grad.split(ctx.sizes, 1))
         by_x = None
         if ctx.needs_input_grad[0]:
             by_x = grad @ joined(weights)
-            add_back(by_x, by_low, *known)
-        return by_x, None, None, None, *low_backward(by_low, x, *known), *by_b
+            low.add_back(by_x, by_low)
+        return by_x, None, None, None, *low.by_a(by_low, x=x), *by_b

@@ -74,6 +74,7 @@ def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
     facts = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     for rank, fact in enumerate(facts):
         assert fact["plain"] == fact["rehearsed"]
+        assert fact["lengths"]["kept"], "the generator's state"
         alone = [lengths[0] for lengths in fact["lengths"]["ran"] if len(lengths) == 1]
         sizes = {(length - 1).bit_length() for length in fact["lengths"]["planned"]}
         assert {(length - 1).bit_length() for length in alone} == sizes

@@ -34,14 +34,20 @@ def lengths_rehearsed(stage, ranks, arguments):
 
     def noted(model, work, **more):
         ran.extend(list(batch.lengths) for batch in work.batches)
+        torch.rand(1)  # as dropout does
         return run(model, work, **more)
 
-    rehearsal.run_micro_batches = noted
+    rehearsal.run_micro_batches, before = noted, torch.get_rng_state()
     rehearsal.rehearse(trainer, known_sizes=())
+    kept = torch.equal(torch.get_rng_state(), before)
     rehearsal.run_micro_batches = run
     steps = [inputs.plan.step(number) for number in range(inputs.plan.num_steps)]
     planned = [int(length) for step in steps for length in step.lengths]
-    return {"ran": [[int(length) for length in lengths] for lengths in ran], "planned": planned}
+    return {
+        "ran": [[int(length) for length in lengths] for lengths in ran],
+        "planned": planned,
+        "kept": kept,
+    }
 
 
 def line_of_too_little_memory(stage, ranks, arguments, *, num_good):

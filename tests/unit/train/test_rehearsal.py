@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbcore.train.rehearsal import one_of_each_size, packs_of, size_of
+from sbcore.train.rehearsal import _repeats, one_of_each_size, packs_of, size_of
+from sbcore.types import Barrier
 
 GLOBAL_BATCHES = st.lists(
     st.lists(st.integers(1, 70_000), min_size=1, max_size=6), min_size=1, max_size=5
@@ -54,3 +55,17 @@ def test_company_is_the_shortest_other_and_must_fit():
 
 def test_who_takes_one_sequence_at_a_time_needs_no_memory_for_two():
     assert packs_of(np.array([900, 80]), 0, max_tokens=1000, max_sequences=1) == [(0,)]
+
+
+def repeats(barrier, num_micro_batches):
+    topology, packs = SimpleNamespace(barrier=barrier), ((0,),) * num_micro_batches
+    trainer = SimpleNamespace(
+        stage=SimpleNamespace(topology=topology), ranks=SimpleNamespace(rank=1)
+    )
+    plan = SimpleNamespace(batch=SimpleNamespace(micro_batches=(((0,),), packs)))
+    return _repeats(trainer, plan)
+
+
+def test_the_largest_runs_beside_gradients_where_they_wait_for_the_end_of_the_step():
+    assert (repeats(Barrier.STEP, 3), repeats(Barrier.STEP, 1)) == (2, 1)
+    assert (repeats(Barrier.MICRO, 3), repeats(Barrier.MICRO, 1)) == (1, 1)

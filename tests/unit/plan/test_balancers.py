@@ -11,9 +11,10 @@ from pydantic import TypeAdapter
 
 from sbcore.config.method import BalancerConfig
 from sbcore.errors import SparseBalanceError
+from sbcore.latency.packs import EVEN
 from sbcore.plan.balancers import BALANCERS, load_balancer
 from sbcore.plan.bounds import lower_bound
-from sbcore.plan.cost import TokenCost
+from sbcore.plan.cost import KnownTimesCost, TokenCost
 from sbcore.plan.objective import imbalance, micro_batch_ms, slowed, step_ms
 from sbcore.plan.workload import make_workload
 from sbcore.types import Barrier, BatchPlan, CostModel, FloatArray, IntArray, Topology
@@ -82,6 +83,15 @@ def test_keeps_the_contract(
         assert len(pack) <= 1 or sum(lengths[i] for i in pack) <= topology.max_tokens
         assert not topology.max_sequences or len(pack) <= topology.max_sequences
     assert plan == plan_with(kind, lengths, topology, cost, seed)
+
+
+@every_balancer
+@pytest.mark.parametrize("barrier", Barrier)
+def test_even_costs_do_not_break_a_cap(kind: str, barrier: Barrier) -> None:
+    """Three long sequences that cost little, of which no two may meet, and a short dear one."""
+    cost = KnownTimesCost(np.array([10.0, 1.0, 1.0, 1.0]), 0.0, 0.0, EVEN, None)
+    plan = plan_with(kind, [10, 60, 60, 60], Topology(1, barrier, 100, 0), cost, 0)
+    assert all(len({1, 2, 3} & set(pack)) < 2 for pack in chain(*plan.micro_batches))
 
 
 def test_a_pipeline_whose_work_is_free_has_no_idle_micro_step() -> None:

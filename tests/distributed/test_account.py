@@ -38,6 +38,10 @@ def test_a_checkpoint_counts_in_the_step_after_it_on_the_rank_that_stood_still(r
     assert np.median(found[is_after, 0]) < SLOW_MS / 2
 
 
+def test_steps_count_from_the_end_of_the_warm_up_on(rows):
+    assert [row["measured"] for row in rows] == [False] + [True] * 7
+
+
 def test_parts_of_a_rank_follow_each_other_within_the_step(rows):
     follow = sum(times(rows, part) for part in ("compute", "waiting", "gap", "optimizer"))
     step_ms = np.array([row["step_ms"] for row in rows])

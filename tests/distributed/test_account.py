@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = pytest.mark.distributed
@@ -40,6 +41,17 @@ def test_a_checkpoint_counts_in_the_step_after_it_on_the_rank_that_stood_still(r
 
 def test_steps_count_from_the_end_of_the_warm_up_on(rows):
     assert [row["measured"] for row in rows] == [False] + [True] * 7
+
+
+def test_losses_are_shared_by_the_targets_of_the_whole_global_batch(rows, tiny_run):
+    index = pq.read_table(tiny_run.folder / "data/index.parquet").to_pydict()
+    targets = dict(zip(index["sample_id"], index["num_target_tokens"], strict=True))
+    plan = pq.read_table(tiny_run.folder / "variants/sab_dst/plan/plan.parquet").to_pylist()
+    for number, row in enumerate(rows):
+        samples = [one["sample_id"] for one in plan if one["step"] == number]
+        counted = sum(targets[sample] for sample in samples if sample in targets)
+        assert row["num_target_tokens"] == counted
+        assert 2.0 < row["loss"] < 6.0, "near ln 61 for each target of random tokens"
 
 
 def test_parts_of_a_rank_follow_each_other_within_the_step(rows):

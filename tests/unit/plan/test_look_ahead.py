@@ -112,9 +112,9 @@ def test_the_swap_that_leaves_least_between_two_batches_is_made() -> None:
 
 
 def test_where_no_swap_helps_none_is_made() -> None:
-    batches = np.arange(4).reshape(2, 2)
-    _level(batches, np.array([10, 10, 10, 1]), most=0.0)
-    assert batches.tolist() == [[0, 1], [2, 3]]
+    batches = np.arange(3).reshape(3, 1)
+    _level(batches, np.array([10, 5, 1]), most=0.0)
+    assert batches.tolist() == [[0], [1], [2]]
 
 
 def test_a_digest_knows_where_a_batch_ends() -> None:

@@ -8,6 +8,7 @@ import pytest
 from sbcore.config.method import SabBalancer
 from sbcore.latency.packs import EVEN, WorkShares
 from sbcore.plan.balancers.karmarkar_karp import difference
+from sbcore.plan.balancers.random import random_layout
 from sbcore.plan.balancers.sab import _greedy_layouts, plan
 from sbcore.plan.caps import min_micro_batches
 from sbcore.plan.cost import KnownTimesCost
@@ -231,6 +232,18 @@ def test_sab_looks_at_every_placement(
         capped = replace(workload, topology=replace(workload.topology, max_tokens=cap))
         assert min(tried) <= layout_cost(workload, with_fewest(capped, place)[0]) * (1 + 1e-9)
     assert looked_at >= 2
+
+
+@pytest.mark.parametrize("barrier", [STEP, MICRO])
+def test_sab_looks_at_one_micro_batch_more_and_at_the_random_order(barrier: Barrier) -> None:
+    for seed in range(40):
+        workload = uneven_batch(seed, Topology(2, barrier, 100, 0), EVEN)
+        tried = [layout_cost(workload, w) for w in _greedy_layouts(workload, enough=0.0, seed=0)]
+        more = onto_ranks(workload, with_fewest(workload, onto_ranks)[1] + 1)
+        dealt = random_layout(workload.lengths, workload.topology, seed=0)
+        assert more is not None
+        assert layout_cost(workload, more) in tried
+        assert layout_cost(workload, dealt) in tried
 
 
 def test_sab_shortens_pipelines_by_their_makespan() -> None:

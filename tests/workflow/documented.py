@@ -24,9 +24,9 @@ NAMED_BY_DATA = {
     *("num_skipped", "share_below", "token_share_below", "packages", "inputs", "metrics"),
     *("scores", "averages", "buckets", "chance", "categories", "harness_names", "num_available"),
     *("num_examples", "num_truncated", "example_scores", "num_samples_by_task", "accuracy"),
-    *("identity", "files"),
+    *("identity", "settings", "files"),
 }
-"""Keys whose values are keyed by tasks, lengths, packages or files."""
+"""Keys whose values are keyed by tasks, lengths, packages, settings or files."""
 
 BY_TASK = ("tasks.json", "state.json")
 """Files that are keyed by tasks."""

@@ -48,3 +48,20 @@ def test_layout_tuner_and_policy_learn_from_every_step_that_is_over(monkeypatch)
     assert facts is finished.facts
     assert facts.top_k.tolist() == [[3, 4]]
     assert trainer.drain() is None, "it is told once"
+
+
+def test_each_step_is_updated_at_its_own_rate_as_its_row_says(monkeypatch):
+    train = SimpleNamespace(learning_rate=2.0, warmup_share=0.5, decay_share=0.0, max_grad_norm=0.7)
+    topology = SimpleNamespace(barrier=None)
+    stage = SimpleNamespace(train=train, attention=None, topology=topology)
+    inputs = SimpleNamespace(plan=SimpleNamespace(num_steps=8))
+    nothing = dict.fromkeys(("model", "optimizer", "recompute", "flops", "layout", "tuner"))
+    trainer = Trainer(**nothing, stage=stage, ranks=None, inputs=inputs, clock=HostClock())
+    updates = []
+    monkeypatch.setattr(loop, "run_micro_batches", lambda *_, **__: 1.0)
+    monkeypatch.setattr(loop, "update", lambda *_, **words: updates.append(words))
+    for step in range(5):
+        trainer._launch(Ready(step, PLAN, Work([], [], 1), None))
+    assert [words["learning_rate"] for words in updates] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert [trainer._learning_rate(step) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert {words["max_norm"] for words in updates} == {0.7}

@@ -77,21 +77,45 @@ def gradient_of(plan, barrier, train, ranks, samples):
     clock.start()
     batches = [pack(samples, list(m), m, ranks.device) for m in plan[ranks.rank]]
     num_targets = sum(int(t[1:].sum()) for t in samples.targets)
-    loss = run_micro_batches(
-        made.module,
-        Work(batches, [budgets_of(b) for b in batches], num_targets),
-        attention=ATTENTION,
-        barrier=barrier,
-        recompute=made.recompute,
-        clock=clock,
-    )
-    dist.all_reduce(loss)
+
+    def run():
+        loss = run_micro_batches(
+            made.module,
+            Work(batches, [budgets_of(b) for b in batches], num_targets),
+            attention=ATTENTION,
+            barrier=barrier,
+            recompute=made.recompute,
+            clock=clock,
+        )
+        dist.all_reduce(loss)
+        return float(loss)
+
+    loss = run()
     gradients = [p.grad.full_tensor().flatten() for p in made.module.parameters()]
     spans = clock.finish().read().spans
     assert all(0 <= span.waiting_ms <= span.total_ms for span in spans)
+    whole = torch.cat(gradients)
+    decrease = decrease_along(made.module, whole.norm(), run) if not train else None
     optimizer = torch.optim.AdamW(made.module.parameters(), fused=True)
     norm = update(made.module, optimizer, learning_rate=0.0, max_norm=1.0)
-    return float(loss), torch.cat(gradients), float(norm)
+    return {"loss": loss, "norm_told": float(norm), "decrease": decrease}, whole
+
+
+@torch.no_grad()
+def decrease_along(module, norm, run):
+    """Returns how much the loss falls down the gradient, over what the gradient says."""
+    step, losses = 0.01 / norm, []
+    for size in (step, -2 * step):
+        for p in module.parameters():
+            p.add_(p.grad, alpha=float(-size / norm))
+        kept = [p.grad for p in module.parameters()]
+        module.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            losses.append(run())
+        for p, grad in zip(module.parameters(), kept, strict=True):
+            p.grad = grad
+    down, up = losses
+    return (up - down) / float(2 * step * norm)
 
 
 def main() -> None:
@@ -103,15 +127,14 @@ def main() -> None:
         for barrier in (Barrier.STEP, Barrier.MICRO)
         for how, train in HOWS.items()
     }
-    (_, first, _), *_ = results.values()
+    (_, first), *_ = results.values()
     report = {
-        f"{name}, {barrier}, {how}": {
-            "loss": loss,
+        f"{name}, {barrier}, {how}": facts
+        | {
             "error": float((gradient - first).norm() / first.norm()),
             "norm": float(gradient.norm()),
-            "norm_told": norm,
         }
-        for (name, barrier, how), (loss, gradient, norm) in results.items()
+        for (name, barrier, how), (facts, gradient) in results.items()
     }
     if ranks.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(report))

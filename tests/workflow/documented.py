@@ -11,7 +11,10 @@ SECTIONS = (
     (r"(.*/)?([a-z]+\.)?manifest\.json", "`manifest.json`, in every stage's folder"),
     (r"(demo|base)/.*", "`demo/` and `base/`"),
     (r"variants/\w+/eval/.*", "`variants/V/eval/`"),
-    (r"variants/\w+/train/(.*/cursor|summary|start_weights)\.json", "`variants/V/train/`: the rest"),
+    (
+        r"variants/\w+/train/(.*/cursor|summary|start_weights)\.json",
+        "`variants/V/train/`: the rest",
+    ),
     (r"report/.*", "`report/`"),
     (r"(tracking|closed)\.json", "`tracking.json`, `closed.json`"),
 )

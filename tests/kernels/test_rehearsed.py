@@ -1,7 +1,5 @@
 """What is run before the first step compiles all kernels that the steps will want."""
 
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 import torch
 from triton.runtime import interpreter
 
-import sbkernels
 from sbcore.attention.call import AttentionCall, FixedBudgets
 from sbcore.attention.interface import attend_layer
 from sbcore.train.rehearsal import one_of_each_size, packs_of
@@ -17,22 +14,18 @@ from sbkernels.moba.triton import forward
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="counts in the interpreter")
 BLOCK_SIZE, TOP_K, MAX_TOKENS, NUM_STEPS, GLOBAL_BATCH = 64, 4, 2048, 12, 8
-KERNEL = r"@triton\.jit(?:\(([^@]*?)\))?\ndef (\w+)\("
-SOURCES = "".join(path.read_text() for path in Path(sbkernels.__file__).parent.rglob("*.py"))
-FREE = {name: re.findall(r'"(\w+)"', words) for words, name in re.findall(KERNEL, SOURCES)}
-"""Numbers of each kernel that it is not compiled for."""
 
 
-def key(executor, args, options):
+def key(kernel, args, options):
     """Returns what a kernel is compiled for: types, alignment, kinds of numbers, constants."""
-    free = FREE[executor.fn.__name__]
+    free = kernel.kwargs["do_not_specialize"] or ()
     parts = []
-    for name, value in zip(executor.arg_names, args, strict=False):
+    for name, value in zip(kernel.arg_names, args, strict=False):
         if isinstance(value, torch.Tensor):
             parts.append((name, value.dtype, value.data_ptr() % 16 == 0))
         elif isinstance(value, int) and name not in free:
             parts.append((name, value == 1, value % 16 == 0, value >= 2**31))
-    return executor.fn.__name__, *parts, *sorted(options.items())
+    return kernel.fn.__name__, *parts, *sorted(options.items())
 
 
 @pytest.fixture
@@ -40,10 +33,10 @@ def compiled(monkeypatch):
     """Returns the set of kernels met; nothing runs, so values are what memory held."""
     met = set()
 
-    def launch(self, *args, **options):
+    def launch(self, *args, grid, warmup, **options):
         met.add(key(self, args, options))
 
-    monkeypatch.setattr(interpreter.GridExecutor, "__call__", launch)
+    monkeypatch.setattr(interpreter.InterpretedFunction, "run", launch)
     # Long sequences and full packs take the gather, too; the shortest of their size may not.
     monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 2 * 1000 * 4 * 64 * 1000)
     return met

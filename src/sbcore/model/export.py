@@ -6,15 +6,15 @@ besides, in host memory, the file that it is about to write (at most 5 GB).
 
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 
-from sbcore.artifacts import write_json
+from sbcore.artifacts import replace_folder_when_done, write_json
 from sbcore.config.training import ModelConfig
 from sbcore.model.files import INDEX
 from sbcore.model.gather import WholeWeight, adapters_alone, merged_weights
@@ -47,7 +47,7 @@ def export_model(
     adapter_config.json, and of ``source`` the tokenizer and the generation settings.
     """
     dtype = getattr(torch, config.save_dtype or config.dtype)
-    with _replaced_when_done(out, rank) as part:
+    with _new_folder(out, rank) as part:
         if config.lora is not None and config.lora.save == "adapter":
             weights, name, most = adapters_alone(model), "adapter_model", _ANY_SIZE
         else:
@@ -60,24 +60,13 @@ def export_model(
                 shutil.copyfile(file, part / file.name)
 
 
-@contextmanager
-def _replaced_when_done(folder: Path, rank: int) -> Iterator[Path]:
-    """Yields a folder beside this one, which rank 0 makes, puts in its place, or removes.
+def _new_folder(folder: Path, rank: int) -> AbstractContextManager[Path]:
+    """Yields a folder beside this one, of one name on all ranks; rank 0 alone makes and moves it.
 
-    What a killed export left there is removed first: it may be as large as the model.
+    What a killed export left there may be as large as the model, and is removed first.
     """
     part = folder.with_name(f".{folder.name}.part")
-    if rank != 0:
-        yield part
-        return
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    return replace_folder_when_done(folder, part=part) if rank == 0 else nullcontext(part)
 
 
 def files_beside(folder: Path) -> list[Path]:

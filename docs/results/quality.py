@@ -49,7 +49,7 @@ def main() -> None:
 def prepare(recipe: Recipe, folder: Path) -> None:
     """Writes what every seed has in common; the seed of data and tasks is 0."""
     config = recipe.config(seed=0)
-    demo = DemoStage(seed=0, demo=config.demo, shape=config.model.shape)
+    demo = DemoStage(seed=0, demo=config.demo)
     with Progress() as progress:
         make_demo(demo, out=folder / "demo", progress=progress)
         train = folder / "demo" / "train.jsonl"

@@ -69,6 +69,16 @@ def test_edited_evaluation_trains_nothing(finished: Pipeline) -> None:
     assert finished.jobs() == REPORT | {f"evaluate_variant/{name}": 1 for name in VARIANTS}
 
 
+def test_another_shape_makes_no_other_data(finished: Pipeline) -> None:
+    shape = {"num_hidden_layers": 3}
+    finished.edit(
+        lambda values: values.setdefault("model", {}).setdefault("shape", {}).update(shape)
+    )
+    jobs = finished.jobs("-n")
+    assert jobs["make_base"] == 1
+    assert not {"make_demo", "prepare_data", "profile_lengths"} & set(jobs)
+
+
 def test_another_type_of_the_saved_weights_measures_and_plans_nothing(finished: Pipeline) -> None:
     finished.edit(lambda values: values.setdefault("model", {}).update(save_dtype="bfloat16"))
     rules = ("train_variant", "evaluate_variant")

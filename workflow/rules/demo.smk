@@ -24,7 +24,7 @@ rule make_demo:
 
 rule make_base:
     input:
-        config=stage_config("demo"),
+        config=stage_config("base"),
         train=in_run("demo/train.jsonl"),
         tokenizer=in_run("demo/tokenizer"),
     output:
@@ -33,8 +33,10 @@ rule make_base:
         log_file("make_base"),
     benchmark:
         benchmark_file("make_base")
-    # One core, half a minute: the data are prepared beside it.
+    # One core, half a minute, or one GPU: the data are prepared beside it.
     threads: 1
+    resources:
+        gpu=min(1, NUM_GPUS),
     params:
         demo=subpath(input.train, parent=True),
         tracking=TRACKING,

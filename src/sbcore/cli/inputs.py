@@ -41,15 +41,17 @@ def make_base(
 ) -> None:
     """Train the small base model that every variant of the demo continues."""
     from sbcore.config.load import load_stage
-    from sbcore.config.stages import DemoStage
+    from sbcore.config.stages import BaseStage
 
-    settings = load_stage(config, DemoStage)
+    settings = load_stage(config, BaseStage)
 
     def work(progress: "Progress", _: "Tracker") -> Outcome:
         from sbcore.demo.base_model import train_base
+        from sbcore.device import choose_device, device_name
 
-        train_base(settings, demo=demo, out=out, progress=progress)
-        return Outcome(f"model in {out}", device="cpu", backend="sdpa")
+        device = choose_device(settings.device, num_ranks=1, local_rank=0)
+        train_base(settings, demo=demo, out=out, device=device, progress=progress)
+        return Outcome(f"model in {out}", device=device_name(device), backend="sdpa")
 
     stage = Stage("make-base", None, {"demo": demo}, out / "manifest.json", tracking)
     run_stage(stage, settings, work)

@@ -26,11 +26,19 @@ class RunStage(Section):
 
 
 class DemoStage(Section):
-    """Makes the demo's data set, tokenizer, tasks and base model."""
+    """Makes the demo's data set, tokenizer and tasks."""
+
+    seed: int
+    demo: DemoConfig
+
+
+class BaseStage(Section):
+    """Trains the demo's base model."""
 
     seed: int
     demo: DemoConfig
     shape: ModelShape
+    device: Literal["auto", "cpu", "cuda"]
 
 
 class PrepareStage(Section):
@@ -135,7 +143,16 @@ class ReportStage(Section):
 def shared_stages(config: Config) -> Iterator[tuple[str, Section]]:
     """Yields the stages that run once, by file name without its ending."""
     yield "run", RunStage(run=config.run, tracking=config.tracking, config=config)
-    yield "demo", DemoStage(seed=config.seed, demo=config.demo, shape=config.model.shape)
+    yield "demo", DemoStage(seed=config.seed, demo=config.demo)
+    yield (
+        "base",
+        BaseStage(
+            seed=config.seed,
+            demo=config.demo,
+            shape=config.model.shape,
+            device=config.topology.device,
+        ),
+    )
     yield "prepare", PrepareStage(data=config.data)
     yield "profile_lengths", ProfileLengthsStage(lengths=config.lengths)
     yield (

@@ -43,6 +43,20 @@ class BaseBatch:
         """The tokens to be predicted, [A]."""
         return self.tokens.flatten()[self.before + 1]
 
+    def parts(self, num_tokens: int, device: torch.device) -> Iterator["BaseBatch"]:
+        """Yields the samples, in order, in batches of at most num_tokens tokens, or one sample."""
+        count, length = self.tokens.shape
+        sample = self.before // length
+        step = max(1, num_tokens // length)
+        for first in range(0, count, step):
+            inside = (sample >= first) & (sample < first + step)
+            yield BaseBatch(
+                tokens=self.tokens[first : first + step].to(device),
+                before=(self.before[inside] - first * length).to(device),
+                task=self.task[inside].to(device),
+                is_end=self.is_end[inside].to(device),
+            )
+
 
 def draw_batches(text: Text, tokens_per_step: int, rng: Generator) -> Iterator[BaseBatch]:
     """Yields batches of about tokens_per_step tokens, all tasks in turn, without end."""

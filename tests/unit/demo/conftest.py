@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from sbcore.config.data import DemoConfig, LengthDistribution
-from sbcore.config.stages import DemoStage
+from sbcore.config.stages import BaseStage, DemoStage
 from sbcore.config.training import ModelShape
 from sbcore.demo.corpus import Corpus, read_corpus
 from sbcore.demo.dataset import make_demo
@@ -30,7 +30,7 @@ SMALL = DemoConfig(
 
 
 def stage(seed: int) -> DemoStage:
-    return DemoStage(seed=seed, demo=SMALL, shape=ModelShape())
+    return DemoStage(seed=seed, demo=SMALL)
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,15 @@ def demo(make: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def train(demo: Path) -> Callable[..., Path]:
     """Trains a base model of a seed into a folder and returns the folder."""
+    import torch
+
     from sbcore.demo.base_model import train_base
 
-    def train_(out: Path, seed: int = 0) -> Path:
+    def train_(out: Path, seed: int = 0, device: str = "cpu") -> Path:
+        config = BaseStage(seed=seed, demo=SMALL, shape=ModelShape(), device=device)
+        where = torch.device(device)
         with Progress(disable=True) as progress:
-            train_base(stage(seed), demo=demo, out=out, progress=progress)
+            train_base(config, demo=demo, out=out, device=where, progress=progress)
         return out
 
     return train_

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from sbcore.config.training import ModelShape
+from sbcore.demo import base_step
 from sbcore.demo.base_batches import draw_batches
 from sbcore.demo.tasks import TASKS
 from sbcore.demo.words import FURTHER, LABEL_QUESTIONS, VALUES
-from sbcore.model.build import read_model_config
+from sbcore.model.build import read_model_config, shape_config
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,45 @@ def test_the_same_seed_gives_the_same_weights(base, train, tmp_path):
     weights = (base / "model.safetensors").read_bytes()
     assert (train(tmp_path / "again") / "model.safetensors").read_bytes() == weights
     assert (train(tmp_path / "other", seed=1) / "model.safetensors").read_bytes() != weights
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_as_a_processor_does(base, train, tmp_path):
+    on_gpu = train(tmp_path / "model", device="cuda")
+    of = [json.loads((folder / "summary.json").read_text())["loss"] for folder in (base, on_gpu)]
+    # one starts from other random weights and rounds to bfloat16
+    assert np.mean(of[1][-3:]) == pytest.approx(np.mean(of[0][-3:]), rel=0.1)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 150, 700, 10_000])
+def test_parts_of_a_batch_hold_its_samples_in_order(demo_text, num_tokens):
+    batch = next(draw_batches(demo_text.training, 1500, np.random.default_rng(0)))
+    length = batch.tokens.shape[1]
+    parts = list(batch.parts(num_tokens, torch.device("cpu")))
+    assert all(part.tokens.numel() <= max(num_tokens, length) for part in parts)
+    assert torch.equal(torch.cat([part.tokens for part in parts]), batch.tokens)
+    for name in ("labels", "task", "is_end"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(joined, getattr(batch, name)), name
+
+
+def test_passes_over_parts_add_up_to_the_whole_batch(demo_text, monkeypatch):
+    from transformers import Qwen2ForCausalLM
+
+    batch = next(draw_batches(demo_text.training, 1500, np.random.default_rng(0)))
+    after = []
+    for tokens in (10_000, 300):
+        monkeypatch.setattr(base_step, "_TOKENS_PER_PASS", tokens)
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(
+            shape_config(ModelShape(), vocab_size=len(demo_text.tokenizer), max_tokens=700)
+        ).double()
+        step = base_step.train_step(model, batch, [torch.optim.SGD(model.parameters(), lr=1.0)])
+        after.append((step, torch.cat([p.detach().flatten() for p in model.parameters()])))
+    (whole, weights), (added, others) = after
+    assert added.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert torch.equal(added.counts, whole.counts)
+    torch.testing.assert_close(others, weights, rtol=0, atol=1e-6)
 
 
 def test_batches_point_at_the_answers(demo_text):

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from sbcore.beforehand.check import check_beforehand
 from sbcore.config.load import parse_config
 from sbcore.errors import ConfigError
-from sbcore.evaluate.asked import check_asked
 from sbcore.workflow.code import code_digest
 from sbcore.workflow.freeze import freeze_stages
 from sbcore.workflow.nodes import gpus_per_node
@@ -22,7 +22,7 @@ def read_config():
     try:
         files = [as_typed(file) for file in workflow.configfiles]
         found = parse_config(config, files)
-        check_asked(found, files)
+        check_beforehand(found, files)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -14,11 +14,11 @@ _File = Annotated[Path, typer.Argument(help="A configuration, such as config/dem
 @app.command()
 def check(file: _File) -> None:
     """Say whether a configuration is right; all its mistakes at once, exit code 2."""
+    from sbcore.beforehand.check import check_beforehand
     from sbcore.config.load import load_config
-    from sbcore.evaluate.asked import check_asked
 
     config = load_config(file)
-    check_asked(config, [file])
+    check_beforehand(config, [file])
     sys.stdout.write(f"{file}: ok, variants: {', '.join(config.variants)}\n")
 
 

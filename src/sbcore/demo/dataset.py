@@ -17,7 +17,7 @@ from sbcore.config.stages import DemoStage
 from sbcore.demo.corpus import read_corpus
 from sbcore.demo.evaluation import write_tasks
 from sbcore.demo.folders import replace_folder_when_done
-from sbcore.demo.lengths import draw_lengths
+from sbcore.demo.lengths import draw_samples
 from sbcore.demo.script import Script
 from sbcore.demo.tasks import TASKS
 from sbcore.demo.text import Text
@@ -45,8 +45,7 @@ def make_demo(config: DemoStage, *, out: Path, progress: "Progress") -> dict[str
     kept = Text(corpus.evaluation, tokenizer)
     chance = write_tasks(demo, seed=config.seed, text=kept, out=out / "tasks")
     text = Text(corpus.training, tokenizer)
-    rng = np.random.default_rng([config.seed, 0])
-    lengths = draw_lengths(demo.lengths, demo.num_samples, rng)
+    lengths, rng = draw_samples(demo, seed=config.seed)
     names = rng.choice(list(TASKS), demo.num_samples)
     with (
         replace_when_done(out / "train.jsonl") as path,

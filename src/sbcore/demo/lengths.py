@@ -6,8 +6,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sbcore.config.data import LengthDistribution
+from sbcore.config.data import DemoConfig, LengthDistribution
 from sbcore.errors import SparseBalanceError
+
+
+def draw_samples(demo: DemoConfig, *, seed: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+    """Returns the training samples' lengths in tokens, and what all else in them is drawn with.
+
+    The same seed gives the same lengths, so they are known before the samples are made.
+
+    Raises:
+        SparseBalanceError: The csv is missing, or is none of lengths.
+    """
+    rng = np.random.default_rng([seed, 0])
+    return draw_lengths(demo.lengths, demo.num_samples, rng), rng
 
 
 def draw_lengths(
@@ -16,7 +28,7 @@ def draw_lengths(
     """Returns num_samples lengths in tokens, within the configured bounds.
 
     Raises:
-        SparseBalanceError: The csv is missing or has no numeric column.
+        SparseBalanceError: The csv is missing, or is none of lengths.
     """
     if config.csv is None:
         drawn = rng.lognormal(np.log(config.median_tokens), config.sigma, num_samples)
@@ -31,8 +43,11 @@ def _first_numbers(path: Path) -> NDArray[np.float64]:
     place = f"demo.lengths.csv = {path}"
     if not path.is_file():
         raise SparseBalanceError(f"{place}: no such file. correct the path.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SparseBalanceError(f"{place}: {error}. give a csv in utf-8.") from None
     data = rows if rows and any(map(_is_number, rows[0])) else rows[1:]
     if not data or not any(map(_is_number, data[0])):
         raise SparseBalanceError(f"{place}: no numeric column. give one length in tokens per row.")

@@ -2,8 +2,8 @@
 
 Snakemake sees the command of a `shell:` rule, not the modules behind it. They are followed from
 the stage's own module by every mention of one of ours, in imports and in tables of lazy names, so
-an edit in the report reruns the report alone. What only carries values (config), shows them
-(tracking) or calls stages (cli) is left out, since it changes no result.
+an edit in the report reruns the report alone. What only carries values (config), checks them
+(beforehand), shows them (tracking) or calls stages (cli) is left out, since it changes no result.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ _MENTION = re.compile(r"\b(?:sbcore|sbkernels)(?:\.\w+)*")
 _FROM = re.compile(
     r"^\s*from (?P<package>(?:sbcore|sbkernels)[\w.]*) import \(?(?P<names>[\w\s,]+)", re.M
 )
-_NO_RESULT = ("sbcore.config", "sbcore.tracking", "sbcore.cli", "sbcore.workflow", "sbcore.errors")
+_NO_RESULT = tuple(
+    f"sbcore.{name}" for name in ("config", "beforehand", "tracking", "cli", "workflow", "errors")
+)
 
 
 def code_digest(module: str) -> str:

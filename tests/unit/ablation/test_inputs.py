@@ -14,6 +14,7 @@ from sbcore.ablation.plans import PlannedSteps
 from sbcore.ablation.settings import LengthSet, check_setting, read_length_set, settings
 from sbcore.ablation.store import TARGET_STRIDE, RandomTokens
 from sbcore.ablation.table_in_use import differences
+from sbcore.beforehand.check import check_beforehand
 from sbcore.config.load import load_config, parse_config
 from sbcore.config.stages import plan_stage
 from sbcore.errors import SparseBalanceError
@@ -23,7 +24,6 @@ from sbcore.plan.read import PlanFile
 from sbcore.simulate.words import VARIANTS
 from sbcore.train.batches import pack
 from sbcore.types import Barrier
-from sbcore.workflow.checks import check_beforehand
 
 LENGTHS = np.array([1, 2, 16, 17, 18, 300, 4100, 40], dtype=np.int64)
 

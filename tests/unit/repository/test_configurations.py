@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sbcore.beforehand.check import check_beforehand
+from sbcore.beforehand.foreseen import TRITON_BLOCK_SIZES, foreseen, may_take_triton
 from sbcore.config.load import load_config
 from sbcore.config.schema import Config
-from sbcore.workflow.checks import check_beforehand
-from sbcore.workflow.foreseen import TRITON_BLOCK_SIZES, foreseen, may_take_triton
 
 ROOT = Path(__file__).parents[3]
 GENERATED = "config/default.yaml"  # lists keys and is no run

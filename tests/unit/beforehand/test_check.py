@@ -1,18 +1,20 @@
 """What is asked for and would be missing after hours is said before, all of it in one round."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from sbcore.beforehand.check import check_beforehand
 from sbcore.config.load import load_config
 from sbcore.errors import ConfigError
-from sbcore.evaluate.asked import check_asked
 
 
 def lines_of(file: Path, text: str) -> list[str]:
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        check_asked(load_config(file), [file])
+        check_beforehand(load_config(file), [file])
     return str(caught.value).splitlines()
 
 
@@ -75,7 +77,7 @@ def test_adapters_alone_need_a_model_where_the_demo_makes_none(tmp_path: Path) -
     (line,) = lines_of(file, data + lora)
     assert line.startswith(f"{file}:3: model.path = None: adapters need a model to stand beside.")
     file.write_text(lora)
-    check_asked(load_config(file), [file])
+    check_beforehand(load_config(file), [file])
 
 
 def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> Non
     second.write_text("evaluate: {tasks: [recalls]}\n")
     config = load_config(first).model_copy(update={"evaluate": load_config(second).evaluate})
     with pytest.raises(ConfigError) as caught:
-        check_asked(config, [first, second])
+        check_beforehand(config, [first, second])
     places = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
     assert places == [f"{first}:3", f"{second}:1"]
 
@@ -92,4 +94,11 @@ def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> Non
 def test_what_is_there_is_let_be(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("evaluate: {tasks: [recall]}\n")
-    check_asked(load_config(file), [file])
+    check_beforehand(load_config(file), [file])
+
+
+def test_nothing_that_takes_seconds_is_imported() -> None:
+    heavy = "{'torch', 'transformers', 'polars', 'pyarrow', 'snakemake'}"
+    code = f"import sys, sbcore.beforehand.check; sys.exit(str({heavy} & {{*sys.modules}} or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""

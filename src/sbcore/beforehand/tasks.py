@@ -1,26 +1,25 @@
-"""Whether what a configuration asks for can come out well, before anything is trained."""
+"""Tasks that evaluation would look for in vain, after all trainings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from sbcore.beforehand.mistake import Mistake
 from sbcore.config.schema import Config
 from sbcore.demo.tasks import TASKS
 from sbcore.errors import SparseBalanceError, unknown_name
 from sbcore.evaluate.task_folder import check_tasks
-from sbcore.workflow.checks import check_beforehand
 
 
-def check_asked(config: Config, files: Sequence[Path]) -> None:
-    """Raises ConfigError with a line for every mistake that only a stage would find.
+def unknown_tasks(config: Config) -> Iterator[Mistake]:
+    """Yields each task that is not there.
 
-    They are those of `check_beforehand`, and tasks that evaluation would look for in vain, after
-    all trainings. Tasks that are still to be made are not known here, so nothing is said beside
-    them.
+    Tasks that are still to be made are not known here, so nothing is said beside them.
     """
-    check_beforehand(config, files, *((("evaluate", "tasks"), line) for line in _unknown(config)))
+    for line in _lines(config):
+        yield Mistake(("evaluate", "tasks"), config.evaluate.tasks, line)
 
 
-def _unknown(config: Config) -> Iterator[str]:
+def _lines(config: Config) -> Iterator[str]:
     evaluate = config.evaluate
     if evaluate.made_sets:
         return

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sbcore.beforehand import foreseen as limits
+from sbcore.beforehand.check import check_beforehand
 from sbcore.config.compute import AttentionConfig, LatencyGridConfig
 from sbcore.config.latency_points import LEAST_CHECKED, num_budgets, num_checked
 from sbcore.config.load import load_config
@@ -15,8 +17,8 @@ from sbcore.config.stages import ProfileLatencyStage, shared_stages
 from sbcore.errors import ConfigError, SparseBalanceError
 from sbcore.latency import measure
 from sbcore.latency.grid import grid_points
-from sbcore.workflow import foreseen as limits
-from sbcore.workflow.checks import check_beforehand
+
+SHORT = "demo: {lengths: {max_tokens: 64}}\n"
 
 CASES = {
     "attention: {block_size: 32, backend: triton}\n": (
@@ -36,8 +38,10 @@ CASES = {
     "attention: {block_size: 64, backend: triton}\nlatency: {lengths: [64, 512, 4096, 262144]}\n": (
         ":2: latency.lengths = [64, 512, 4096, 262144]: backend triton takes 2048 blocks in a "
     ),
-    "latency: {lengths: [512]}\n": ":1: latency.lengths = [512]: the latency table needs two ",
-    "latency: {lengths: [33, 64], top_k: [2]}\n": (
+    f"latency: {{lengths: [512]}}\n{SHORT}": (
+        ":1: latency.lengths = [512]: the latency table needs two "
+    ),
+    f"latency: {{lengths: [33, 64], top_k: [2]}}\n{SHORT}": (
         ":1: latency.lengths = [33, 64]: with latency.top_k = [2] all of them take the same number "
     ),
     "latency: {lengths: [64, 4096], top_k: [1, 2]}\nattention: {top_k: 2}\n": (
@@ -52,11 +56,8 @@ CASES = {
     "train:\n  trace_steps: [4, 100]\n": (
         ":2: train.trace_steps = [4, 100]: the run has 100 steps at most, counted from 0. "
     ),
-    "demo: {lengths: {min_tokens: 3000}}\ndata: {max_sample_tokens: 2048}\n": (
-        ":2: data.max_sample_tokens = 2048: the demo's samples have 3000 tokens and more "
-    ),
-    "demo: {lengths: {min_tokens: 3000}}\nlatency: {lengths: [64, 128, 512, 2048]}\n": (
-        ":2: latency.lengths = [64, 128, 512, 2048]: the demo's samples have 3000 tokens and more "
+    "topology: {device: cpu, max_memory_gib: 4}\n": (
+        ":1: topology.max_memory_gib = 4.0: memory is measured on a GPU only, "
     ),
     "evaluate: {niah: {lengths: [1024, 8192]}, tasks: [niah]}\n": (
         ":1: evaluate.max_prompt_tokens = 4096: evaluate.niah has prompts of 8192 tokens, whose "
@@ -76,8 +77,7 @@ FINE = (
     "attention: {block_size: 64, backend: triton}\ntopology: {device: cuda}\n",
     f"{TABLE}  lengths: [512]\n",
     "train: {warmup_steps_unmeasured: 6}\nsampling: {max_steps: 7}\n",
-    "data: {on_long_sample: truncate, max_sample_tokens: 2048}\n"
-    "demo: {lengths: {min_tokens: 3000}}\nlatency: {lengths: [64, 128, 512, 2048]}\n",
+    "topology: {max_memory_gib: 4}\n",
     "evaluate: {niah: {lengths: [8192]}, tasks: [recall]}\n",
 )
 

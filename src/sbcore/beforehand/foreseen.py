@@ -6,6 +6,8 @@ No torch is imported here: what the kernels take is said again, and a test compa
 import os
 from collections.abc import Iterator
 
+from sbcore.beforehand.demo import most_samples
+from sbcore.beforehand.mistake import Mistake, wrong_value
 from sbcore.config.latency_points import (
     LEAST_BUDGETS,
     LEAST_CHECKED,
@@ -14,27 +16,22 @@ from sbcore.config.latency_points import (
     num_checked,
 )
 from sbcore.config.schema import Config
-from sbcore.config.source import Keys
 
 TRITON_BLOCK_SIZES = (64, 128, 256, 512)
 TRITON_MAX_NUM_BLOCKS = 2048
 TRITON_MAX_HEAD_DIM = 128
 
-Mistake = tuple[Keys, object, str]
-"""A key, its value, and what is wrong and what to do."""
-
 
 def foreseen(config: Config) -> Iterator[Mistake]:
-    """Yields what cannot come out well, whatever the data and the machine are."""
+    """Yields what cannot come out well, whatever the machine is."""
     measured = config.latency.table is None
     sparse = any(variant.attention == "sparse" for variant in config.variants.values())
     if takes_triton(config) and (measured or sparse):
         yield from _kernels(config)
     if measured:
         yield from _grid(config)
+        yield from _memory(config)
     yield from _steps(config)
-    if not config.data.files:
-        yield from _demo(config)
     yield from _prompts(config)
 
 
@@ -57,21 +54,21 @@ def _kernels(config: Config) -> Iterator[Mistake]:
     if attention.block_size not in TRITON_BLOCK_SIZES:
         sizes = ", ".join(map(str, TRITON_BLOCK_SIZES))
         wrong = f"{who} takes {sizes}. use one of them, or attention.backend: torch."
-        yield ("attention", "block_size"), attention.block_size, wrong
+        yield wrong_value(("attention", "block_size"), attention.block_size, wrong)
     if config.topology.device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         wrong = "needs a GPU, topology.device is cpu. use backend: auto, or another device."
-        yield ("attention", "backend"), attention.backend, wrong
+        yield wrong_value(("attention", "backend"), attention.backend, wrong)
     head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
     if config.model.path is None and head_dim > TRITON_MAX_HEAD_DIM:
         wrong = f"{who} takes heads of at most {TRITON_MAX_HEAD_DIM}. make them narrower."
-        yield ("model", "shape", "head_dim"), head_dim, wrong
+        yield wrong_value(("model", "shape", "head_dim"), head_dim, wrong)
     most = TRITON_MAX_NUM_BLOCKS * attention.block_size
     if config.latency.table is None and config.latency.lengths[-1] > most:
         wrong = (
             f"{who} takes {TRITON_MAX_NUM_BLOCKS} blocks in a sequence, {most} tokens. raise "
             "attention.block_size, or leave out what is longer."
         )
-        yield ("latency", "lengths"), config.latency.lengths, wrong
+        yield wrong_value(("latency", "lengths"), config.latency.lengths, wrong)
 
 
 def _grid(config: Config) -> Iterator[Mistake]:
@@ -92,7 +89,15 @@ def _grid(config: Config) -> Iterator[Mistake]:
             f"grid, and predictions are checked on {LEAST_CHECKED}. add lengths or budgets."
         )
     if wrong is not None:
-        yield ("latency", "lengths"), grid.lengths, wrong
+        yield wrong_value(("latency", "lengths"), grid.lengths, wrong)
+
+
+def _memory(config: Config) -> Iterator[Mistake]:
+    """Yields a limit that plans could not look up."""
+    most = config.topology.max_memory_gib
+    if most is not None and config.topology.device == "cpu":
+        wrong = "memory is measured on a GPU only, topology.device is cpu. set it to null."
+        yield wrong_value(("topology", "max_memory_gib"), most, wrong)
 
 
 def _steps(config: Config) -> Iterator[Mistake]:
@@ -102,10 +107,12 @@ def _steps(config: Config) -> Iterator[Mistake]:
         return
     if train.warmup_steps_unmeasured >= most:
         wrong = f"the run has {most} steps at most, none is left to measure. use fewer."
-        yield ("train", "warmup_steps_unmeasured"), train.warmup_steps_unmeasured, wrong
+        yield wrong_value(
+            ("train", "warmup_steps_unmeasured"), train.warmup_steps_unmeasured, wrong
+        )
     if any(step >= most for step in train.trace_steps):
         wrong = f"the run has {most} steps at most, counted from 0. name others."
-        yield ("train", "trace_steps"), train.trace_steps, wrong
+        yield wrong_value(("train", "trace_steps"), train.trace_steps, wrong)
 
 
 def _most_steps(config: Config) -> int | None:
@@ -114,21 +121,8 @@ def _most_steps(config: Config) -> int | None:
     if sampling.max_steps:
         known.append(sampling.max_steps)
     if not config.data.files:
-        known.append(sampling.num_epochs * -(-config.demo.num_samples // sampling.global_batch))
+        known.append(sampling.num_epochs * -(-most_samples(config) // sampling.global_batch))
     return min(known, default=None)
-
-
-def _demo(config: Config) -> Iterator[Mistake]:
-    """Yields what is too short for the demo's shortest samples already."""
-    data, latency = config.data, config.latency
-    shortest = config.demo.lengths.min_tokens
-    if data.on_long_sample == "truncate":
-        shortest = min(shortest, data.max_sample_tokens)
-    because = f"the demo's samples have {shortest} tokens and more (demo.lengths.min_tokens)."
-    if shortest > data.max_sample_tokens:
-        yield ("data", "max_sample_tokens"), data.max_sample_tokens, f"{because} raise it."
-    if latency.table is None and shortest > latency.lengths[-1] * latency.max_extrapolation:
-        yield ("latency", "lengths"), latency.lengths, f"{because} add lengths up to the longest."
 
 
 def _prompts(config: Config) -> Iterator[Mistake]:
@@ -141,8 +135,8 @@ def _prompts(config: Config) -> Iterator[Mistake]:
             wrong = (
                 f"evaluate.{name} has prompts of {longest} tokens, whose middle would go. raise it."
             )
-            yield ("evaluate", "max_prompt_tokens"), limit, wrong
+            yield wrong_value(("evaluate", "max_prompt_tokens"), limit, wrong)
     niah, most = evaluate.niah, evaluate.max_examples
     if niah is not None and "niah" in evaluate.tasks and niah.num_depths > most:
         wrong = f"evaluate.niah.num_depths = {niah.num_depths}, some would not be asked. raise it."
-        yield ("evaluate", "max_examples"), most, wrong
+        yield wrong_value(("evaluate", "max_examples"), most, wrong)

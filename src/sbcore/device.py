@@ -22,8 +22,9 @@ def choose_device(wanted: str, *, num_ranks: int, local_rank: int) -> "torch.dev
 
     available = torch.cuda.device_count()
     if wanted == "cuda" and available < num_ranks:
+        ranks = "one rank" if num_ranks == 1 else f"{num_ranks} ranks"
         raise SparseBalanceError(
-            f"topology.device = cuda: {available} GPUs for {num_ranks} ranks on this host. "
+            f"topology.device = cuda: {available} GPUs for {ranks} on this host. "
             "use device: cpu or fewer ranks."
         )
     if wanted == "cpu" or available < num_ranks:

@@ -21,6 +21,16 @@ def test_only_training_asks_for_several_nodes(pipeline: Pipeline) -> None:
         assert asked[rule] == ", gpu=8"
 
 
+@pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("auto", 2), ("cuda", 2)])
+def test_no_two_evaluations_share_a_gpu(pipeline: Pipeline, device: str, threads: int) -> None:
+    pipeline.place({"device": device})
+    shown = pipeline.call("-n", "-p").stdout
+    rules = re.findall(r"^rule evaluate_variant:.*?resources:", shown, re.M | re.S)
+    found = {int(number) for rule in rules for number in re.findall(r"threads: (\d+)", rule)}
+    assert rules
+    assert (found or {1}) == {threads}  # of one thread Snakemake says nothing
+
+
 def test_nothing_begins_where_no_slurm_could_start_the_nodes(pipeline: Pipeline) -> None:
     pipeline.place(TWO)
     done = pipeline.call()

@@ -83,6 +83,8 @@ rule evaluate_variant:
         log_file("evaluate_variant.{variant}"),
     benchmark:
         benchmark_file("evaluate_variant.{variant}")
+    # GPUs hold one model at a time: two evaluations, each on all of them, may not fit beside each other.
+    threads: 1 if CONFIG.topology.device == "cpu" else ALL_CORES
     resources:
         gpu=NUM_GPUS,
     params:

@@ -6,10 +6,8 @@ import numpy as np
 
 from sbcore.report.collect import RunRecord
 from sbcore.report.compare import Row
+from sbcore.report.time_doubts import doubts_of_times
 
-_FEW_STEPS = 20
-_LARGE_ERROR = 0.2
-_LARGE_RATIO = 1.5
 _SHARED_INPUTS = ("index", "latency", "tasks")
 """Inputs that all variants must have in common."""
 
@@ -21,10 +19,7 @@ def doubts(record: RunRecord, rows: list[Row]) -> list[str]:
         *_provenance(record),
         *_different_inputs(record),
         *_partial(record),
-        *_few_steps(rows),
-        *_uneven_machine(record),
-        *_slower_than_predicted(record),
-        *_prediction(record),
+        *doubts_of_times(record, rows),
         *_loss(record),
         *_chance(record),
     ]
@@ -66,59 +61,6 @@ def _partial(record: RunRecord) -> Iterator[str]:
             yield f"{variant.variant} was evaluated in part: its mean score covers fewer tasks."
         elif result and result.num_examples != result.num_available:
             yield f"{variant.variant} was evaluated on some of the tasks' examples only."
-
-
-def _few_steps(rows: list[Row]) -> Iterator[str]:
-    counts = [row.speedup.num_steps for row in rows if row.speedup]
-    if counts and min(counts) < _FEW_STEPS:
-        yield f"Speedups rest on {min(counts)} steps; medians of so few are uncertain."
-
-
-def _prediction(record: RunRecord) -> Iterator[str]:
-    if record.latency and record.latency.head.error.mape > _LARGE_ERROR:
-        error = 100 * record.latency.head.error.mape
-        yield f"The latency model errs by {error:.0f} % on points that it was not fitted to."
-    extrapolating = [v.variant for v in record.variants if v.plan and v.plan.extrapolated]
-    if extrapolating:
-        names = ", ".join(extrapolating)
-        yield f"Plans predict beyond the longest measured length ({names})."
-
-
-def _uneven_machine(record: RunRecord) -> Iterator[str]:
-    """Variants are trained one after the other, and something else may run beside one of them."""
-    ratios = _over_predicted(record)
-    if not ratios:
-        return
-    least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
-    if ratios[most] > _LARGE_RATIO * ratios[least]:
-        yield (
-            f"Measured over predicted step time is {ratios[least]:.1f} for {least} and "
-            f"{ratios[most]:.1f} for {most}: unless the latency table misses what tells them "
-            "apart, the machine was not equally fast for all variants, and speedups hold that too."
-        )
-
-
-def _slower_than_predicted(record: RunRecord) -> Iterator[str]:
-    slow = [
-        f"{variant} {ratio:.1f} times"
-        for variant, ratio in _over_predicted(record).items()
-        if ratio > _LARGE_RATIO
-    ]
-    if slow:
-        yield (
-            f"Steps take longer than predicted ({', '.join(slow)}): "
-            "balancing and tuning aimed at something else than this machine's time."
-        )
-
-
-def _over_predicted(record: RunRecord) -> dict[str, float]:
-    """Returns by variant how many times as long as predicted its median step took."""
-    return {
-        variant.variant: float(np.median((steps.step_ms / steps.predicted_ms)[steps.measured]))
-        for variant in record.variants
-        if variant.training is not None
-        for steps in [variant.training.steps]
-    }
 
 
 def _loss(record: RunRecord) -> Iterator[str]:

@@ -43,7 +43,14 @@ class LatencyHead(Contract):
 
     device: str
     block_size: int
+    floor_ms: float
+    constant_ms: float
     error: LatencyFit
+
+    @property
+    def empty_ms(self) -> float:
+        """What a micro-batch takes however little is in it."""
+        return self.floor_ms + self.constant_ms
 
 
 @dataclass(frozen=True)

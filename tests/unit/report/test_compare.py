@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from fabricated_run import FACTORS, NUM_STEPS, report_stage, write_manifest
 
@@ -258,6 +259,22 @@ def test_a_machine_that_was_slower_for_a_variant_is_a_doubt(run_dir):
     predict_all(run_dir, dict.fromkeys(FACTORS, 1.0) | {"sab": 1.4, "dense": 0.9})
     (doubt,) = found_doubts(run_dir)
     assert doubt.startswith("Measured over predicted step time is 0.9 for dense and 1.4 for sab:")
+
+
+@pytest.mark.parametrize(("longer", "named"), [(1.24, "sab 51 %"), (1.26, None)])
+def test_micro_batches_that_launching_rules_are_a_doubt(run_dir, longer, named):
+    """2 ms in the fabricated profile; half of a variant's micro-batches is not most of them."""
+    for variant, share in {"sab": 0.51, "baseline": 0.5}.items():
+        path = run_dir / "variants" / variant / "train" / "micro_batches.parquet"
+        spans = pl.read_parquet(path)
+        predicted = np.where(np.arange(len(spans)) < share * len(spans), 2.0 * longer, 90.0)
+        spans.with_columns(predicted_ms=predicted).write_parquet(path)
+    doubts = found_doubts(run_dir)
+    assert len(doubts) == (named is not None)
+    for doubt in doubts:
+        assert doubt.startswith(
+            f"Most micro-batches should take hardly longer than an empty one, 2 ms ({named}): "
+        )
 
 
 def test_few_steps_are_said(run_dir):

@@ -19,6 +19,7 @@ def test_only_training_asks_for_several_nodes(pipeline: Pipeline) -> None:
     assert {rule for rule, more in asked.items() if "nodes=" in more} == {"train_variant"}
     for rule in ("profile_latency", "evaluate_variant"):
         assert asked[rule] == ", gpu=8"
+    assert asked["make_base"] == ", gpu=1"
 
 
 @pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("auto", 2), ("cuda", 2)])

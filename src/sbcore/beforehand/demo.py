@@ -51,7 +51,7 @@ def _known_lengths(config: Config) -> Lengths | None:
     csv = config.demo.lengths.csv
     if config.data.files or (csv is not None and not Path(csv).is_file()):
         return None
-    lengths, _ = draw_samples(config.demo, seed=config.seed)
+    lengths, _ = draw_samples(config.demo, seed=config.seed)  # whatever counts the tokens then
     return lengths if config.data.tokenizer is None else None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MUON_RATE, _ADAM_RATE = 7e-3, 4e-3
 _MAX_GRAD_NORM = 10.0
-_TOKENS_PER_PASS = 4096  # nothing is recomputed: so many tokens of a 3B shape take some 20 GB
+_TOKENS_PER_PASS = 4096  # nothing is recomputed: of a 3B shape some 20 GB, estimated
 
 
 @dataclass(frozen=True, slots=True)

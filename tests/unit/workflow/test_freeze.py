@@ -11,6 +11,10 @@ EDITS = {
     "evaluate": ({"evaluate": {"max_examples": 3}}, {"run", "evaluate.baseline"}),
     "learning rate": ({"train": {"learning_rate": 1e-4}}, {"run", "train.baseline"}),
     "type of the saved weights": ({"model": {"save_dtype": "float32"}}, {"run", "train.baseline"}),
+    "device": (
+        {"topology": {"device": "cpu"}},
+        {"run", "base", "profile_latency", "train.baseline", "evaluate.baseline"},
+    ),
     "variant": (
         {"variants": {"baseline": {"max_sequences": 2}}},
         {"run", "plan.baseline", "train.baseline"},  # a layout made online reads it too

@@ -7,13 +7,14 @@ import pytest
 import torch
 from triton.runtime import interpreter
 
+from sbcore.attention import interface
 from sbcore.attention.call import AttentionCall, FixedBudgets
-from sbcore.attention.interface import attend_layer
-from sbcore.train.rehearsal import one_of_each_size, packs_of
+from sbcore.attention.interface import attend_layer, suit_one_by_one
+from sbcore.train.sizes import one_of_each_size, packs_of
 from sbkernels.moba.triton import forward
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="counts in the interpreter")
-BLOCK_SIZE, TOP_K, MAX_TOKENS, NUM_STEPS, GLOBAL_BATCH = 64, 4, 2048, 12, 8
+BLOCK_SIZE, MAX_TOKENS, NUM_STEPS, GLOBAL_BATCH = 64, 2048, 12, 8
 
 
 def key(kernel, args, options):
@@ -37,18 +38,22 @@ def compiled(monkeypatch):
         met.add(key(self, args, options))
 
     monkeypatch.setattr(interpreter.InterpretedFunction, "run", launch)
+    # As on a GPU, where short sequences that budgets cover are one call of ours.
+    monkeypatch.setattr(
+        interface, "_suits_one_call", lambda q, call: not suit_one_by_one(call.lengths)
+    )
     # Long sequences and full packs take the gather, too; the shortest of their size may not.
     monkeypatch.setattr(forward, "SMALL_WORK_FLOPS", 2 * 1000 * 4 * 64 * 1000)
     return met
 
 
-def run(lengths, *, known):
+def run(lengths, *, top_k, known):
     num_tokens = sum(lengths)
     q, k, v = (
         torch.empty(num_tokens, heads, 64, dtype=torch.bfloat16, requires_grad=True)
         for heads in (4, 2, 2)
     )
-    budgets = FixedBudgets.of(TOP_K, len(lengths), "cpu")
+    budgets = FixedBudgets.of(top_k, len(lengths), "cpu")
     budgets = budgets if known else FixedBudgets(budgets.value)
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     call = AttentionCall(ends, tuple(lengths), BLOCK_SIZE, "triton", budgets)
@@ -65,20 +70,22 @@ def packs_in(steps, rng):
 
 @pytest.mark.parametrize("longest", [MAX_TOKENS, 500])
 @pytest.mark.parametrize("known", [True, False])
-def test_no_step_wants_a_kernel_that_was_not_rehearsed(known, longest, compiled):
+@pytest.mark.parametrize("top_k", [4, 16])  # 16: what it covers is narrower than all other
+def test_no_step_wants_a_kernel_that_was_not_rehearsed(top_k, known, longest, compiled):
     rng = np.random.default_rng(3)
     drawn = rng.lognormal(5.0, 1.2, (NUM_STEPS, GLOBAL_BATCH))
     steps = np.clip(drawn, 1, longest).astype(int)
     packs = packs_in(steps, rng)
     plan = SimpleNamespace(num_steps=NUM_STEPS, step=lambda i: SimpleNamespace(lengths=steps[i]))
-    run(max(packs, key=sum), known=known)
+    run(max(packs, key=sum), top_k=top_k, known=known)
     for step, place in one_of_each_size(plan).values():
-        for pack in packs_of(steps[step], place, max_tokens=MAX_TOKENS, max_sequences=0):
-            run(steps[step][list(pack)].tolist(), known=known)
+        limits = {"max_tokens": MAX_TOKENS, "max_sequences": 0, "covered": top_k * BLOCK_SIZE}
+        for pack in packs_of(steps[step], place, **limits):
+            run(steps[step][list(pack)].tolist(), top_k=top_k, known=known)
     rehearsed = set(compiled)
     names = {name for name, *_ in rehearsed}
     assert {"_select_kernel", "_forward_union_kernel", "_backward_gather_kernel"} <= names
-    assert "_forward_gather_kernel" in names or longest < MAX_TOKENS
+    assert "_forward_gather_kernel" in names or longest < MAX_TOKENS or top_k > 4
     for pack in packs:
-        run(pack, known=known)
+        run(pack, top_k=top_k, known=known)
     assert {name for name, *_ in compiled - rehearsed} == set()

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from sbcore.train.loop import Trainer
 from sbcore.train.memory import largest_micro_batch
-from sbcore.train.rehearsal import one_of_each_size, rehearse
+from sbcore.train.rehearsal import rehearse
+from sbcore.train.sizes import one_of_each_size
 
 Kind = tuple[str, bool]
 """Sparse or dense, and whether budgets are tuned."""

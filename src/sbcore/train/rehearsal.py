@@ -1,8 +1,7 @@
 """What is run once before the first step: the micro-batch that needs most memory, then all sizes.
 
 So a setting that does not fit fails in the first minute, not in the third hour, and no rank waits
-in a step while another compiles a kernel that it alone needs: kernels, and the plans of the
-library's attention, are made for powers of two of lengths. Nothing of it stays: gradients are
+in a step while another makes ready a kernel that it alone needs. Nothing of it stays: gradients are
 thrown away, random states put back, step counts left at zero.
 """
 
@@ -13,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sbcore.plan.read import PlanFile, StepPlan
+from sbcore.plan.read import StepPlan
 from sbcore.train.batches import PackedBatch, pack
 from sbcore.train.loop import Trainer
 from sbcore.train.memory import (
@@ -23,9 +22,10 @@ from sbcore.train.memory import (
     largest_micro_batch,
 )
 from sbcore.train.randomness import random_state, set_random_state
+from sbcore.train.sizes import one_of_each_size, packs_of
 from sbcore.train.staging import make_moments
 from sbcore.train.step import Work, run_micro_batches
-from sbcore.types import Barrier, IntArray
+from sbcore.types import Barrier
 
 
 def rehearse(trainer: Trainer, *, known_sizes: Container[int]) -> None:
@@ -49,39 +49,6 @@ def rehearse(trainer: Trainer, *, known_sizes: Container[int]) -> None:
     set_random_state(random, trainer.ranks.device)
 
 
-def one_of_each_size(plan: PlanFile) -> dict[int, tuple[int, int]]:
-    """Returns (step, place in its global batch) of the shortest sequence of each `size_of`."""
-    found: dict[int, tuple[int, int, int]] = {}
-    for step in range(plan.num_steps):
-        lengths = plan.step(step).lengths
-        for size, length, place in zip(size_of(lengths), lengths, range(len(lengths)), strict=True):
-            here = int(length), step, place
-            found[int(size)] = min(here, found.get(int(size), here))
-    return {size: found[size][1:] for size in sorted(found)}
-
-
-def packs_of(
-    lengths: IntArray, place: int, *, max_tokens: int, max_sequences: int
-) -> list[tuple[int, ...]]:
-    """Returns the sequence alone, and with the shortest other of its global batch if that fits.
-
-    Alone, what the budget covers is the library's dense attention; in company it is ours.
-    ``max_sequences`` of a micro-batch, 0 = any number.
-    """
-    others = np.delete(np.arange(len(lengths)), place)
-    packs: list[tuple[int, ...]] = [(place,)]
-    if len(others) and max_sequences != 1:
-        shortest = int(others[lengths[others].argmin()])
-        if lengths[place] + lengths[shortest] <= max_tokens:
-            packs.append((place, shortest))
-    return packs
-
-
-def size_of(lengths: IntArray) -> IntArray:
-    """Returns the exponents of the powers of two that lengths are rounded up to."""
-    return np.frexp(np.maximum(lengths, 1) - 1)[1]
-
-
 def _rehearse_largest(trainer: Trainer, step: int, m: int) -> None:
     plan, ranks = trainer.inputs.plan.step(step), trainer.ranks
     batch = _pack(trainer, plan, plan.batch.micro_batches[ranks.rank][m])
@@ -90,12 +57,13 @@ def _rehearse_largest(trainer: Trainer, step: int, m: int) -> None:
 
 
 def _rehearse_size(trainer: Trainer, step: int, place: int) -> None:
-    plan = trainer.inputs.plan.step(step)
+    plan, attention = trainer.inputs.plan.step(step), trainer.stage.attention
     packs = packs_of(
         plan.lengths,
         place,
         max_tokens=trainer.inputs.plan.max_tokens,
         max_sequences=trainer.stage.max_sequences,
+        covered=attention.top_k * attention.block_size,
     )
     batches = [_pack(trainer, plan, micro) for micro in packs]
     with _explaining(trainer, MicroBatchFacts(step, trainer.ranks.rank, None, batches[-1].lengths)):

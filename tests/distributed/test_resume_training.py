@@ -78,6 +78,8 @@ def test_a_rehearsal_leaves_nothing_behind_and_names_what_does_not_fit(
         alone = [lengths[0] for lengths in fact["lengths"]["ran"] if len(lengths) == 1]
         sizes = {(length - 1).bit_length() for length in fact["lengths"]["planned"]}
         assert {(length - 1).bit_length() for length in alone} == sizes
+        assert fact["products"]["num"] > 15  # three of each weight of a layer, and of the head
+        assert fact["products"]["counts"] == fact["products"]["planned"]
         assert re.match(rf"step \d, rank {rank}, micro_batch \d: \d+ tokens in ", fact["line"])
         assert "out of memory (no estimate; CUDA out of memory. Tried to alloc" in fact["line"]
         assert re.match(rf"step \d, rank {rank}, rehearsal: \d+ tokens in ", fact["later_line"])

@@ -21,6 +21,7 @@ from sbcore.train.memory import (
     explaining_out_of_memory,
     largest_micro_batch,
 )
+from sbcore.train.products import NotedProducts, Product, do_again, token_counts
 from sbcore.train.randomness import random_state, set_random_state
 from sbcore.train.sizes import one_of_each_size, packs_of
 from sbcore.train.staging import make_moments
@@ -45,6 +46,8 @@ def rehearse(trainer: Trainer, *, known_sizes: Container[int]) -> None:
     for size, (step, place) in one_of_each_size(trainer.inputs.plan).items():
         if size not in known_sizes:
             _rehearse_size(trainer, step, place)
+    if trainer.ranks.device.type == "cuda":
+        _rehearse_products(trainer)
     trainer.optimizer.zero_grad(set_to_none=True)
     set_random_state(random, trainer.ranks.device)
 
@@ -68,6 +71,34 @@ def _rehearse_size(trainer: Trainer, step: int, place: int) -> None:
     batches = [_pack(trainer, plan, micro) for micro in packs]
     with _explaining(trainer, MicroBatchFacts(step, trainer.ranks.rank, None, batches[-1].lengths)):
         _run(trainer, batches, plan)
+
+
+def _rehearse_products(trainer: Trainer) -> None:
+    """Notes the products of a short and of a long sequence; does them for the plan's sizes."""
+    plan, store, found = trainer.inputs.plan, trainer.inputs.store, set[Product]()
+    for step, batch in _told_apart(trainer):
+        with NotedProducts(batch.num_tokens, len(batch.labels)) as noted:
+            _run(trainer, [batch], plan.step(step))
+        found |= noted.found
+    share = float(store.num_target_tokens.sum() / store.lengths.sum())
+    do_again(found, token_counts(plan), share=share, device=trainer.ranks.device)
+
+
+def _told_apart(trainer: Trainer) -> list[tuple[int, PackedBatch]]:
+    """Returns the shortest and the longest whose numbers of tokens are no sizes of weights."""
+    plan = trainer.inputs.plan
+    fixed = {size for weight in trainer.model.parameters() for size in weight.shape}
+    batches = [
+        (step, _pack(trainer, plan.step(step), (place,)))
+        for step, place in one_of_each_size(plan).values()
+    ]
+    fit = [
+        (step, batch)
+        for step, batch in batches
+        if batch.num_tokens != len(batch.labels)
+        and not {batch.num_tokens, len(batch.labels)} & fixed
+    ]
+    return [fit[0], fit[-1]] if len(fit) > 1 else fit
 
 
 def _explaining(trainer: Trainer, facts: MicroBatchFacts) -> AbstractContextManager[None]:

@@ -50,6 +50,30 @@ def lengths_rehearsed(stage, ranks, arguments):
     }
 
 
+def products_rehearsed(stage, ranks, arguments):
+    """Returns how many products were noted, for which numbers of tokens, and those of the plan."""
+    inputs = read_inputs(stage, arguments, device=ranks.device)
+    trainer = make_trainer(stage, ranks, inputs, assemble_model(stage, ranks, arguments))
+    did, again = [], rehearsal.do_again
+
+    def noted(found, counts, **more):
+        did.append((len(found), list(counts)))
+        again(found, counts, **more)
+
+    rehearsal.do_again = noted
+    rehearsal._rehearse_products(trainer)
+    rehearsal.do_again = again
+    [(num_products, counts)] = did
+    micro_batches = [
+        int(step.lengths[list(micro)].sum())
+        for step in map(inputs.plan.step, range(inputs.plan.num_steps))
+        for rank in step.batch.micro_batches
+        for micro in rank
+        if micro
+    ]
+    return {"num": num_products, "counts": counts, "planned": sorted(set(micro_batches))}
+
+
 def line_of_too_little_memory(stage, ranks, arguments, *, num_good):
     """Returns the line where memory runs out after so many runs that fit."""
     inputs = read_inputs(stage, arguments, device=ranks.device)
@@ -82,6 +106,7 @@ def main() -> None:
         "plain": losses_of(stage, ranks, arguments, rehearsed=False),
         "rehearsed": losses_of(stage, ranks, arguments, rehearsed=True),
         "lengths": lengths_rehearsed(stage, ranks, arguments),
+        "products": products_rehearsed(stage, ranks, arguments),
         "line": line_of_too_little_memory(stage, ranks, arguments, num_good=0),
         "later_line": line_of_too_little_memory(stage, ranks, arguments, num_good=1),
     }

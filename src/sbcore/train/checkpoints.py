@@ -6,7 +6,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +112,10 @@ class Checkpoints:
         if self._writing is not None and self._writing[1].done():
             self._settle()
 
-    def wait_for_writer(self) -> bool:
-        """Waits for the checkpoint being written, if there is one, from any thread.
-
-        Returns whether there was one to wait for.
-        """
+    def being_written(self) -> Future[str | None] | None:
+        """Returns the checkpoint in work, which any thread may wait for; None if there is none."""
         writing = self._writing
-        if writing is None or writing[1].done():
-            return False
-        wait([writing[1]])
-        return True
+        return None if writing is None or writing[1].done() else writing[1]
 
     def close(self) -> None:
         """Waits for what is being written, whatever comes of it, and ends the writer."""

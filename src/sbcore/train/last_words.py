@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,9 +48,12 @@ class _Ending:
     def by_signal(self, name: str) -> None:
         """Names the checkpoint at once, and again if one was still being written."""
         run = self._run
+        writing = run.checkpoints.being_written()  # asked first: it may end before the line is out
         speaks = self._say(f"ended by {name}")
-        if run.checkpoints.wait_for_writer() and speaks:
-            self._write("what was being written is over")
+        if writing is not None:
+            wait([writing])
+            if speaks:
+                self._write("what was being written is over")
         run.tracker.end("KILLED", error=name)
 
     def by_error(self, reason: str) -> AlreadySaid:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def run(facts, out, ranks):
                 stream.write(json.dumps(row | {"ranks": ranks.world_size}) + "\n")
         if step % facts["save_every"] == 0 or step == facts["num_steps"]:
             if step == facts["break_write"] and ranks.rank == 1:
-                checkpoints.wait_for_writer()  # the one before must not meet the full disk
+                if before := checkpoints.being_written():  # which must not meet the full disk
+                    wait([before])
                 torch.save = partial(fail, torch.save)
             finished = facts.get("finish", False) and step == facts["num_steps"]
             cursor = Cursor(step, num_ranks=ranks.world_size, finished=finished)

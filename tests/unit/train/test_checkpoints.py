@@ -174,23 +174,16 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     assert arrays["average"].tolist() == [1.0, 1.0]
 
 
-def release_when_waited_for(monkeypatch, released):
-    def begin(futures):
-        released.set()
-        return wait(futures)
-
-    monkeypatch.setattr("sbcore.train.checkpoints.wait", begin)
-
-
 def test_what_is_being_written_is_waited_for_by_any_thread(tmp_path, monkeypatch):
     training, released = Training(tmp_path).train(1), threading.Event()
-    assert not training.checkpoints.wait_for_writer()
+    assert training.checkpoints.being_written() is None
     monkeypatch.setattr(training.checkpoints._copy, "wait", lambda: released.wait(30))
     training.save()
-    release_when_waited_for(monkeypatch, released)
-    assert training.checkpoints.wait_for_writer()
+    writing = training.checkpoints.being_written()
+    released.set()
+    wait([writing])
     assert training.checkpoints.last_good(1).endswith("step-00000001")
-    assert not training.checkpoints.wait_for_writer()
+    assert training.checkpoints.being_written() is None
     training.checkpoints.close()
 
 
@@ -204,8 +197,9 @@ def test_what_training_itself_waits_for_is_waited_for_by_another_thread(tmp_path
     closing = threading.Thread(target=training.checkpoints.close)
     closing.start()
     assert asked.wait(30)
-    release_when_waited_for(monkeypatch, released)
-    assert training.checkpoints.wait_for_writer()
+    writing = training.checkpoints.being_written()
+    released.set()
+    wait([writing])
     assert training.checkpoints.last_good(1).endswith("step-00000001")
     closing.join()
 

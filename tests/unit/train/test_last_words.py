@@ -1,6 +1,7 @@
 """What is said when training ends early; signals and ranks stand in test_endings.py."""
 
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,18 +20,28 @@ GLOO = RuntimeError(
 LOST = "another rank is gone, torchrun says which: Read error [::1]:9: Connection reset by peer"
 
 
-def run_in(folder, *, rank=0, writing=False):
-    """Returns a run whose checkpoint of step 4 is the last, and of step 6 maybe in work."""
-    good, ended = ["step-4"], []
+def run_in(folder, *, rank=0, writing=None):
+    """Returns a run whose checkpoint of step 4 is the last, and of step 6 maybe in work.
 
-    def wait():
-        if writing:
-            good.append("step-6")
-        return writing
+    That one is finished when its future is, or, where it is "over", while the line is written.
+    """
+    good, ended, future = ["step-4"], [], Future()
+    future.add_done_callback(lambda _: good.append("step-6"))
+
+    def last_good(_):
+        newest = good[-1]
+        if writing == "over" and not future.done():
+            future.set_result(None)
+        return newest
+
+    def being_written():
+        if writing == "in work":
+            threading.Timer(0.1, future.set_result, (None,)).start()
+        return future if writing and not future.done() else None
 
     return SimpleNamespace(
         files=SimpleNamespace(rank=rank, folder=folder),
-        checkpoints=SimpleNamespace(last_good=lambda _: good[-1], wait_for_writer=wait),
+        checkpoints=SimpleNamespace(last_good=last_good, being_written=being_written),
         tracker=SimpleNamespace(end=lambda status, error: ended.append(status)),
         trainer=SimpleNamespace(
             stage=SimpleNamespace(variant="sab"),
@@ -59,8 +70,9 @@ def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_signal_names_what_was_written_meanwhile_too(tmp_path, capsys):
-    run = run_in(tmp_path, writing=True)
+@pytest.mark.parametrize("writing", ["in work", "over"])
+def test_a_signal_names_what_was_written_meanwhile_too(writing, tmp_path, capsys):
+    run = run_in(tmp_path, writing=writing)
     _Ending(run).by_signal("SIGTERM")
     said = line("ended by SIGTERM", 4) + line("what was being written is over", 6)
     assert capsys.readouterr().err == said
@@ -68,7 +80,7 @@ def test_a_signal_names_what_was_written_meanwhile_too(tmp_path, capsys):
 
 
 def test_after_an_error_a_signal_says_nothing_more(tmp_path, capsys):
-    ending = _Ending(run_in(tmp_path, writing=True))
+    ending = _Ending(run_in(tmp_path, writing="in work"))
     ending.by_error("why")
     ending.by_signal("SIGTERM")
     assert capsys.readouterr().err == line("why", 4)

@@ -7,7 +7,8 @@ products of a few are noted and done again for numbers of tokens that the plan h
 T packed tokens, n target tokens of a micro-batch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,9 +73,18 @@ class Product:
         self.run(*(each.make(sizes, device) for each in self.operands), **dict(self.options))
 
 
-class NotedProducts(TorchDispatchMode):
-    """Notes the products of a block that works on so many tokens; sizes alike are noted once."""
+@contextmanager
+def noted_products(num_tokens: int, num_targets: int) -> Iterator[set[Product]]:
+    """Yields the products of the block, which works on so many tokens; those alike are noted once.
 
+    Compiled layers run uncompiled in it: the library would never again run one compiled that has
+    met a mode like ours (torch 2.13).
+    """
+    with torch.compiler.set_stance("force_eager"), _Noting(num_tokens, num_targets) as noting:
+        yield noting.found
+
+
+class _Noting(TorchDispatchMode):
     def __init__(self, num_tokens: int, num_targets: int) -> None:
         super().__init__()
         self._names = {num_targets: "n", num_tokens: "T"}

@@ -21,7 +21,7 @@ from sbcore.train.memory import (
     explaining_out_of_memory,
     largest_micro_batch,
 )
-from sbcore.train.products import NotedProducts, Product, do_again, token_counts
+from sbcore.train.products import Product, do_again, noted_products, token_counts
 from sbcore.train.randomness import random_state, set_random_state
 from sbcore.train.sizes import one_of_each_size, packs_of
 from sbcore.train.staging import make_moments
@@ -77,9 +77,9 @@ def _rehearse_products(trainer: Trainer) -> None:
     """Notes the products of a short and of a long sequence; does them for the plan's sizes."""
     plan, store, found = trainer.inputs.plan, trainer.inputs.store, set[Product]()
     for step, batch in _told_apart(trainer):
-        with NotedProducts(batch.num_tokens, len(batch.labels)) as noted:
+        with noted_products(batch.num_tokens, len(batch.labels)) as noted:
             _run(trainer, [batch], plan.step(step))
-        found |= noted.found
+        found |= noted
     share = float(store.num_target_tokens.sum() / store.lengths.sum())
     do_again(found, token_counts(plan), share=share, device=trainer.ranks.device)
 

@@ -14,7 +14,7 @@ from sbcore.model.build import build_model
 from sbcore.model.lora import add_lora
 from sbcore.model.loss import give_loss
 from sbcore.model.own_forward import give_own_forward
-from sbcore.train.products import _MOST_SIZES, NotedProducts, do_again, token_counts
+from sbcore.train.products import _MOST_SIZES, do_again, noted_products, token_counts
 
 
 def small_model(*, lora):
@@ -50,9 +50,9 @@ def run(model, num_tokens, num_targets):
 
 
 def noted(work, num_tokens, num_targets):
-    with NotedProducts(num_tokens, num_targets) as mode:
+    with noted_products(num_tokens, num_targets) as found:
         work()
-    return mode.found
+    return found
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -65,6 +65,20 @@ def test_doing_them_again_meets_the_products_of_another_micro_batch(lora):
     device = torch.device("cpu")
     again = noted(lambda: do_again(here, [130], share=0.2, device=device), 130, 26)
     assert again == there
+
+
+def test_compiled_layers_are_noted_and_stay_compiled():
+    layer, runs = torch.nn.Linear(32, 48), []
+
+    def count(graph, _):
+        return lambda *inputs: runs.append(1) or graph(*inputs)
+
+    compiled = torch.compile(layer, dynamic=True, backend=count)
+    compiled(torch.ones(50, 32))
+    assert len(noted(lambda: compiled(torch.ones(70, 32)), 70, 11)) == 1
+    assert len(runs) == 1
+    compiled(torch.ones(90, 32))
+    assert len(runs) == 2
 
 
 def test_layers_alike_are_noted_once():

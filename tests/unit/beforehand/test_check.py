@@ -8,6 +8,7 @@ import pytest
 
 from sbcore.beforehand.check import check_beforehand
 from sbcore.config.load import load_config
+from sbcore.config.schema import Config
 from sbcore.errors import ConfigError
 
 
@@ -55,6 +56,13 @@ def test_a_broken_description_is_said_once_for_all_tasks(tmp_path: Path) -> None
     assert line.startswith(f"{file}:1: {folder}/tasks.json")
 
 
+def test_of_own_data_without_a_folder_the_folder_is_missed_and_no_task(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("{}\n")
+    data = f"data: {{files: [{tmp_path / 'own.jsonl'}], tokenizer: {tmp_path}}}\n"
+    (line,) = lines_of(tmp_path / "run.yaml", f"{data}evaluate: {{tasks: [qasper]}}\n")
+    assert ":2: evaluate.longbench = None: " in line
+
+
 def test_of_a_folder_that_is_missing_no_task_is_missed(tmp_path: Path) -> None:
     (line,) = lines_of(tmp_path / "run.yaml", "evaluate: {longbench: gone, tasks: [qasper]}\n")
     assert "evaluate.longbench = gone: no such folder." in line
@@ -89,6 +97,24 @@ def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> Non
         check_beforehand(config, [first, second])
     places = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
     assert places == [f"{first}:3", f"{second}:1"]
+
+
+def test_what_nobody_wrote_stands_in_the_first_file_behind_what_its_lines_hold(
+    tmp_path: Path,
+) -> None:
+    first, second = tmp_path / "b.yaml", tmp_path / "a.yaml"
+    first.write_text("topology: {device: cuda}\n")
+    second.write_text("model: {path: gone}\n")
+    config = load_config(first).model_copy(update={"model": load_config(second).model})
+    with pytest.raises(ConfigError) as caught:
+        check_beforehand(config, [first, second])
+    keys = [line.partition(" = ")[0] for line in str(caught.value).splitlines()]
+    assert keys == [f"{second}:1: model.path", f"{first}: attention.block_size"]
+
+
+def test_a_configuration_of_no_file_is_checked_too() -> None:
+    with pytest.raises(ConfigError, match=r"^configuration: attention.block_size = 32: "):
+        check_beforehand(Config.model_validate({"topology": {"device": "cuda"}}), [])
 
 
 def test_what_is_there_is_let_be(tmp_path: Path) -> None:

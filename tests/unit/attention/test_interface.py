@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -181,6 +183,7 @@ def test_budgets_that_the_host_does_not_know_are_selected():
     assert call.top_k_range == (None, None)
     assert not call.covers_all
     assert FixedBudgets.of(3, 2, "cpu").value.tolist() == [3, 3]
+    assert FixedBudgets.of(3, 2, "meta").value.is_meta
 
 
 @pytest.mark.parametrize(
@@ -191,7 +194,9 @@ def test_budgets_cover_all_where_the_least_reaches_the_first_token_of_the_longes
     budgets = FixedBudgets(torch.full((2,), 4, dtype=torch.int32), known)
     call = AttentionCall(packed((64, 10))[2], (64, 10), 16, "torch", budgets)
     assert call.covers_all == covers
-    assert AttentionCall(packed((65,))[2], (65,), 16, "torch", budgets).max_num_blocks == 5
+    for tokens, num_blocks in ((63, 4), (64, 4), (65, 5)):
+        one = AttentionCall(packed((tokens,))[2], (tokens,), 16, "torch", budgets)
+        assert one.max_num_blocks == num_blocks
     assert not AttentionCall(packed((64,))[2], (64,), 16, "torch", None).covers_all
 
 
@@ -211,6 +216,9 @@ def test_keys_are_averaged_once_for_a_layer_where_the_backend_uses_it(
         monkeypatch.undo()
     call = call_of(packed()[2], LENGTHS, 2, backend=backend)
     assert (call.key_blocks is not None) == averaged, "for coverage too"
+    assert call.key_blocks is call.key_blocks, "made once for all layers"
+    on_gpu = AttentionCall(SimpleNamespace(is_cuda=True), LENGTHS, 16, backend, None)
+    assert on_gpu.key_blocks is None, "kernels do it themselves"
 
 
 def test_dense_attention_takes_the_scale_that_it_is_given():
@@ -236,8 +244,11 @@ def test_one_call_of_the_library_for_each_sequence_needs_few_or_long_ones():
 
 def test_two_tokens_after_a_cache_are_refused():
     query, cached = torch.randn(1, 4, 2, 8), torch.randn(1, 2, 7, 8)
-    with pytest.raises(ValueError, match="query: 2 tokens after a cache of 5: only one token"):
+    with pytest.raises(
+        ValueError, match="query: 2 tokens after a cache of 5: only one token"
+    ) as no:
         interface._attend(None, query, cached, cached, None)
+    assert str(no.value).endswith("prefill the whole prompt in one call.")
 
 
 def test_generation_prefills_sparse_and_decodes_with_the_cache():
@@ -259,9 +270,17 @@ def test_padding_is_refused():
     set_default_attention(model, "sparse", AttentionConfig(block_size=16, top_k=2))
     ids = packed((40,))[0]
     mask = torch.ones_like(ids)
+    torch.testing.assert_close(
+        model(input_ids=ids, attention_mask=mask).logits, model(input_ids=ids).logits
+    )
+    assert interface._no_mask(attention_mask=mask) is None
     mask[0, 0] = 0
-    with pytest.raises(ValueError, match="has padding"):
+    with pytest.raises(ValueError, match="has padding") as caught:
         model(input_ids=ids, attention_mask=mask)
+    assert str(caught.value) == (
+        "attention_mask: has padding, shape (1, 40): sparsebalance takes packed sequences. pack "
+        "the rows or pass one row at a time."
+    )
 
 
 def test_a_saved_model_keeps_its_weights_and_its_budget(tmp_path):
@@ -285,8 +304,9 @@ def test_another_family_is_refused_by_name(tmp_path):
 
 
 def test_a_block_size_that_the_kernels_do_not_take_is_one_line():
-    with pytest.raises(SparseBalanceError, match=r"attention.block_size = 16.*wanted one of"):
+    with pytest.raises(SparseBalanceError, match=r"attention.block_size = 16.*wanted one of") as no:
         logits(small_model(), backend="triton")
+    assert str(no.value).endswith("change one of the two, or topology.device.")
 
 
 def test_kernels_without_a_gpu_are_one_line(monkeypatch):

@@ -1,5 +1,6 @@
 """What products are noted of a micro-batch, and that doing them again meets those of another."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from sbcore.model.build import build_model
 from sbcore.model.lora import add_lora
 from sbcore.model.loss import give_loss
 from sbcore.model.own_forward import give_own_forward
-from sbcore.train.products import _MOST_SIZES, do_again, noted_products, token_counts
+from sbcore.train.products import _MOST_SIZES, _Operand, do_again, noted_products, token_counts
 
 
 def small_model(*, lora):
@@ -106,6 +107,51 @@ def test_rows_apart_in_memory_and_turned_matrices_are_made_as_they_were():
             strides = {(90, 32): (40, 1), (32, 48): (1, 32), (48, 90): (1, 48)}
             assert tensor.stride() == strides[tuple(tensor.shape)]
     assert {dict(product.options).get("alpha") for product in found} == {None, 0.5}
+
+
+@given(
+    num_rows=st.sampled_from(["T", "n", 32, 1]),
+    num_columns=st.sampled_from(["T", "n", 32, 48]),
+    gap=st.sampled_from([0, 8]),
+    turned=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_matrices_are_made_as_they_would_be_of_fewer_tokens(
+    num_rows, num_columns, gap, turned, dtype
+):
+    def matrix(sizes):
+        rows, columns = (sizes.get(size, size) for size in (num_rows, num_columns))
+        whole = torch.empty(rows, columns + (gap if columns in (32, 48) else 0), dtype=dtype)
+        return whole[:, :columns].t() if turned else whole[:, :columns]
+
+    operand = _Operand.of(matrix({"T": 70, "n": 9}), {70: "T", 9: "n"})
+    fewer = {"T": 50, "n": 4}
+    made, wanted = operand.make(fewer, torch.device("cpu")), matrix(fewer)
+    assert (made.shape, made.stride(), made.dtype) == (wanted.shape, wanted.stride(), dtype)
+
+
+def test_a_column_a_vector_and_an_expanded_gradient_are_made_too():
+    names, more = {70: "T"}, {"T": 90}
+    kinds = torch.ones(70, 1), torch.ones(70, dtype=torch.bfloat16), torch.ones(1).expand(70, 32)
+    column, vector, gradient = (
+        _Operand.of(each, names).make(more, torch.device("cpu")) for each in kinds
+    )
+    assert (column.shape, column.stride()) == ((90, 1), (1, 1))
+    assert (vector.shape, vector.dtype) == ((90,), torch.bfloat16)
+    assert gradient.shape == (90, 32)
+
+
+def test_each_number_of_tokens_is_tried_with_at_least_one_target():
+    found = noted(lambda: torch.mm(torch.ones(9, 70), torch.ones(70, 32)), 70, 9)
+    shapes = []
+
+    def run(left, right):
+        shapes.append((tuple(left.shape), tuple(right.shape)))
+        return left
+
+    products = (replace(product, run=run) for product in found)
+    do_again(products, [30, 200], share=0.01, device=torch.device("cpu"))
+    assert shapes == [((1, 30), (30, 32)), ((2, 200), (200, 32))]
 
 
 def plan_of(steps):

@@ -21,7 +21,8 @@ def plan_of(steps):
 
 
 def test_sizes_are_powers_of_two_rounded_up():
-    assert size_of(np.array([1, 2, 3, 4, 5, 256, 257, 65_536])).tolist() == [
+    assert size_of(np.array([0, 1, 2, 3, 4, 5, 256, 257, 65_536])).tolist() == [
+        0,
         0,
         1,
         2,

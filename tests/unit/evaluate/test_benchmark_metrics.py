@@ -17,6 +17,9 @@ def score(metric, prediction, answers, classes=()):
     [
         ("The cat, a dog.", "cat dog", 1.0),  # case, articles and punctuation do not count
         ("cat", "cat dog", 2 / 3),
+        ("cat", "cat cat", 2 / 3),
+        ("cat cat", "cat cat", 1.0),
+        ("cat—the—dog", "cat— —dog", 1.0),  # an article leaves a blank
         ("cat cat cat", "cat", 1 / 2),  # a word is matched as often as the answer has it
         ("an owl in an elm", "owl in elm", 1.0),
         ("another theory", "other theory", 1 / 2),  # articles are whole words only
@@ -38,6 +41,7 @@ def test_best_of_several_answers():
     [
         ("北京大学。", "北京大学", 1.0),
         ("他在北京", "北京", 2 * (1 / 3) / (1 / 3 + 1)),  # 他 在 北京
+        ("我 在", "我在", 1.0),  # blanks are no words
         ("ABC》", "abc", 1.0),
         ("《ABC", "abc", 2 / 3),  # the official set of signs lacks this one
         ("", "北京", 0.0),
@@ -92,6 +96,7 @@ def test_classification_shares_the_point_among_matches():
     assert score("classification", "Date", ["Date"], LABELS) == 1.0
     assert score("classification", "Date or Food", ["Date"], LABELS) == 1 / 2
     assert score("classification", "Food", ["Date"], LABELS) == 0.0
+    assert score("classification", "date", ["Date"], LABELS) == 0.0
     assert score("classification", "", ["Date"], LABELS) == 0.0
 
 
@@ -133,6 +138,7 @@ def test_retrieval_compares_paragraph_numbers():
     [
         ("\n\nx = 1\ny = 2", "x = 1", 1.0),  # leading line ends go, the first line counts
         ("# note\n// c\n```\nx = 1", "x = 1", 1.0),  # lines with comment marks are passed over
+        ("x = 2  # note\nx = 1", "x = 1", 1.0),  # wherever the mark stands
         ("# note", "x = 1", 0.0),
         ("x = 1", "", 0.0),
         ("# note", "", 1.0),  # no line is left and none was wanted
@@ -156,6 +162,7 @@ def test_values_in_running_text():
     assert score("match_part", "it is RED", ["red", "green"]) == 1.0
     assert score("match_part", "", ["red"]) == 0.0
     assert score("exact", " 42\n", ["41", "42"]) == 1.0
+    assert score("exact", "42", ["42 "]) == 1.0
     assert score("exact", "42 43", ["42"]) == 0.0
 
 

@@ -42,9 +42,17 @@ def test_pairing_tells_apart_what_spread_would_hide():
     rng = np.random.default_rng(2)
     others = rng.random(200) * 100
     scores = others + 1 + rng.normal(0, 2, 200)  # 1 point better in a spread of 29
-    assert paired_difference({"a": scores}, {"a": others}).low > 0
+    better = paired_difference({"a": scores}, {"a": others})
+    assert better.low > 0
+    assert better.is_distinguishable
     shuffled = rng.permutation(others)
     assert not paired_difference({"a": scores}, {"a": shuffled}).is_distinguishable
+
+
+def test_equal_scores_give_equal_intervals():
+    scores = {"a": np.random.default_rng(5).random(50) * 100}
+    zeros = {"a": np.zeros(50)}
+    assert paired_difference(scores, zeros) == paired_difference(scores, zeros)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -57,11 +65,12 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 180 <= held <= 199
 
 
-def test_many_examples_are_drawn_in_parts(monkeypatch):
+@pytest.mark.parametrize("largest_draw", [333, 50, 49])
+def test_many_examples_are_drawn_in_parts(largest_draw, monkeypatch):
     values = {"a": np.random.default_rng(4).random(50)}
     zeros = {"a": np.zeros(50)}
     whole = paired_difference(values, zeros)
-    monkeypatch.setattr("sbcore.evaluate.bootstrap._LARGEST_DRAW", 333)
+    monkeypatch.setattr("sbcore.evaluate.bootstrap._LARGEST_DRAW", largest_draw)
     assert paired_difference(values, zeros) == whole
     draws = _resampled_means(values["a"], np.random.default_rng(0))
     assert len(draws) == 2000

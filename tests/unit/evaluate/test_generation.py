@@ -1,12 +1,13 @@
 """Generation in packs: what a prompt is answered does not depend on its neighbours."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sbcore.evaluate.batches import make_batches
-from sbcore.evaluate.generate import RepetitionPenalty
+from sbcore.evaluate.generate import Generator, RepetitionPenalty
 from sbcore.evaluate.loading import load_generator
 from sbcore.evaluate.longbench import STANDARD
 from sbcore.evaluate.prompts import Prompt
@@ -142,6 +143,44 @@ def test_generation_stops_when_all_rows_have_ended(make_generator, prompts, monk
     generator.packed.model.generation_config.eos_token_id = sorted(first)
     generator.answer(prompts, TASK)
     assert not steps
+
+
+class Scripted:
+    """A model that says what is written, whatever it is asked."""
+
+    device = torch.device("cpu")
+    model = SimpleNamespace(generation_config=SimpleNamespace(repetition_penalty=None))
+
+    def __init__(self, *rows):
+        self.left = torch.nn.functional.one_hot(torch.tensor(rows)).float().unbind(1)
+
+    def empty_rows(self, prompts, *, max_new_tokens):
+        return None
+
+    def read(self, prompts, rows):
+        return self.step(None, rows)
+
+    def step(self, tokens, rows):
+        first, *self.left = self.left
+        return first
+
+
+def test_generation_stops_with_the_last_row_that_ends(tokenizer):
+    packed = Scripted((5, 1, 6, 6, 6, 6), (5, 6, 6, 1, 6, 6))
+    found = Generator(packed, tokenizer)._generate([[0], [0]], TASK, [1])
+    assert found.tolist() == [[5, 1, 6, 6], [5, 6, 6, 1]]
+
+
+def test_a_line_ends_with_its_own_token_or_with_the_answer(make_generator):
+    """Tokenizers of Llama write a blank before a line end that begins a text."""
+    generator = make_generator("dense", eos_token_id=7)
+    tokenizer = SimpleNamespace(
+        eos_token_id=2,
+        encode=lambda _, *, add_special_tokens: [29871, 13, 2][: 2 + add_special_tokens],
+    )
+    generator = replace(generator, tokenizer=tokenizer)
+    assert generator._ends(TASK) == [7, 2]
+    assert generator._ends(replace(TASK, stop_at_newline=True)) == [7, 2, 13]
 
 
 def test_batches_hold_like_lengths_longest_first():

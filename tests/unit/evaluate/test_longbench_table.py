@@ -44,6 +44,16 @@ def test_metrics_of_all_tasks_exist():
     assert {task.metric for task in benchmark_tasks().values()} <= set(METRICS)
 
 
+def test_chinese_tasks_are_scored_by_chinese_words():
+    assert {task.name: task.metric for task in STANDARD if task.language == "zh"} == {
+        "multifieldqa_zh": "qa_f1_zh",
+        "dureader": "rouge_zh",
+        "vcsum": "rouge_zh",
+        "lsht": "classification",
+        "passage_retrieval_zh": "retrieval_zh",
+    }
+
+
 def test_token_limits_are_those_shipped(real_data):
     shipped = json.loads((real_data / "longbench/config/dataset2maxlen.json").read_text())
     assert {task.name: task.max_new_tokens for task in STANDARD} == shipped
@@ -89,6 +99,13 @@ def test_averages_of_incomplete_scores_are_left_out():
     assert averages(scores) == {}
     assert "code" not in category_means(scores, "en")
     assert category_means(scores, "en")["few_shot"] == 50.0
+
+
+def test_the_chinese_average_is_of_chinese_and_code_where_all_of_them_are_there():
+    scores = {task.name: 20.0 if task.language == "zh" else 50.0 for task in STANDARD}
+    assert averages(scores)["six_category_average_zh"] == 25.0  # five of 20, code of 50
+    del scores["lsht"]
+    assert set(averages(scores)) == {"six_category_average", "sixteen_task_mean"}
 
 
 @pytest.mark.parametrize(

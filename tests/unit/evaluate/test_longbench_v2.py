@@ -74,6 +74,7 @@ def score(loaded, tmp_path):
 def test_prompts_are_the_benchmarks(loaded):
     prompts = [fill_template(loaded.template, row, place="here") for row in loaded.rows]
     assert prompts == [official_prompt(item) for item in RECORDS]
+    assert [row.length for row in loaded.rows] == [5] * 4  # words of the text
     assert loaded.task.max_new_tokens == 128
     assert loaded.task.chat
     assert loaded.chance == 25

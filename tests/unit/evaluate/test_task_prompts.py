@@ -163,6 +163,10 @@ def test_the_middle_goes(tokenizer, limit):
     assert (text, truncated) == ("abhij", True)
 
 
+def test_a_limit_of_one_token_leaves_nothing(tokenizer):
+    assert truncate_middle(tokenizer, "abcdefghij", max_prompt_tokens=1) == ("", True)
+
+
 def test_truncated_prompts_are_tokenized_again(tokenizer):
     prompt = encode_prompt(tokenizer, "abcdefghij", chat=False, max_prompt_tokens=6)
     assert prompt.truncated
@@ -173,3 +177,23 @@ def test_chat_template_comes_after_truncation_and_brings_its_own_special_tokens(
     prompt = encode_prompt(tokenizer, "abcdefghij", chat=True, max_prompt_tokens=6)
     assert tokenizer.decode(prompt.ids) == "<s>[abhij]"
     assert prompt.ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_chat_templates_are_given_a_users_message_and_open_the_answer(tokenizer):
+    tokenizer.chat_template = (
+        "<s>{{ messages[0].role }}: {{ messages[0].content }}"
+        "{% if add_generation_prompt %} assistant:{% endif %}"
+    )
+    prompt = encode_prompt(tokenizer, "hello", chat=True, max_prompt_tokens=99)
+    assert tokenizer.decode(prompt.ids) == "<s>user: hello assistant:"
+
+
+@pytest.mark.parametrize("broken", ["{{ raise_exception('no users') }}", "{% if %}"])
+def test_chat_templates_that_fail_are_one_line(tokenizer, broken):
+    tokenizer.chat_template = broken
+    with pytest.raises(SparseBalanceError, match=r": chat template: ") as caught:
+        encode_prompt(tokenizer, "hello", chat=True, max_prompt_tokens=99)
+    assert str(caught.value).endswith(
+        "correct chat_template.jinja, or set evaluate.prompt_style to plain, as base models are "
+        "asked."
+    )

@@ -7,6 +7,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sbcore.evaluate.budget_curve import (
+    _budgets,
+    _intervals,
+    _Point,
     at_budget,
     doubling_budgets,
     enough_top_k,
@@ -81,6 +84,41 @@ def test_dense_variants_have_no_trained_budget(start, make_config, tmp_path):
 def test_budgets_follow_the_longest_prompt(start, make_config, tmp_path):
     found = start(make_config(max_examples=2), tmp_path)  # 15 tokens, blocks of 4
     assert [point["top_k"] for point in found["budgets"]] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "budgets"),
+    [
+        ({}, [1, 2, 4, 8]),  # 51 tokens, blocks of 4
+        ({"max_prompt_tokens": 16}, [1, 2]),  # the middle goes
+        ({"max_examples": 1}, [1, 2]),  # the long one is the second
+        ({"curve_top_k": [1]}, [1]),
+        ({"curve_top_k": [1], "kind": "sparse"}, [1, 2]),  # 2 is the trained one
+        ({"curve_top_k": [7, 2], "kind": "sparse"}, [2, 7]),
+    ],
+)
+def test_budgets_are_those_asked_for_or_follow_the_longest_prompt_that_is_asked(
+    make_config, tokenizer_dir, task_dir, values, budgets
+):
+    path = task_dir / "first.jsonl"
+    rows = path.read_text().splitlines(keepends=True)
+    rows[1] = rows[1].replace("some words", "x" * 48)
+    path.write_text("".join(rows))
+    assert _budgets(make_config(**values), tokenizer_dir, [task_dir]) == budgets
+
+
+def test_a_dense_variant_is_asked_with_sparse_attention_at_each_budget(make_config):
+    config = at_budget(make_config(), 3)
+    assert (config.kind, config.attention.top_k) == ("sparse", 3)
+    assert at_budget(config, None).kind == "dense"
+
+
+def test_what_is_worse_than_full_attention_differs_by_less_than_nothing():
+    point, full = (
+        _Point(top_k, {"example_scores": {"recall": [score] * 3}})
+        for top_k, score in ((1, 0.0), (None, 100.0))
+    )
+    assert _intervals(point, full) == {"recall": [-100.0, -100.0]}
 
 
 def test_the_trained_budget_is_scored_and_marked_whatever_it_is(start, make_config, tmp_path):

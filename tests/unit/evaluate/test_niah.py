@@ -239,8 +239,9 @@ def test_truncated_prompts_are_no_grid(make, predict, tmp_path):
     eval_dir = predict(folder, lambda _: True)
     result = {"num_truncated": {"niah_2000": 10}, "truncation_tokens": 1000}
     (eval_dir / "result.json").write_text(json.dumps(result))
-    with pytest.raises(SparseBalanceError, match="niah_2000: 10 prompts lost their middle"):
+    with pytest.raises(SparseBalanceError, match="niah_2000: 10 prompts lost their middle") as no:
         score_niah(tasks_of(folder), prediction_dir=eval_dir, out=tmp_path / "out")
+    assert str(no.value).endswith("at evaluate.max_prompt_tokens = 1000. raise it.")
     assert not (tmp_path / "out").exists()
 
 

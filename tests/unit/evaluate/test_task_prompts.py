@@ -55,11 +55,41 @@ def test_rows_may_lie_in_the_folder_itself_and_be_compressed(longbench):
     assert load_tasks([longbench], ["qasper"], max_examples=9)[0].num_available == 2
 
 
+def test_the_first_examples_are_asked(longbench):
+    rows = [ROW | {"input": word} for word in "abc"]
+    (longbench / "data/qasper.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (loaded,) = load_tasks([longbench], ["qasper"], max_examples=2)
+    assert [row.input for row in loaded.rows] == ["a", "b"]
+
+
+def test_of_several_folders_a_task_is_missing_in_the_one_that_ships_its_prompt(longbench, tmp_path):
+    (longbench / "data/qasper.jsonl").unlink()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(SparseBalanceError, match="LongBench: qasper: no qasper"):
+        load_tasks([tmp_path / "other", longbench], ["qasper"], max_examples=9)
+
+
 def test_length_balanced_set_shares_the_prompt(longbench):
     (longbench / "data/qasper.jsonl").rename(longbench / "data/qasper_e.jsonl")
     (loaded,) = load_tasks([longbench], ["qasper_e"], max_examples=9)
     assert (loaded.task.name, loaded.task.max_new_tokens) == ("qasper_e", 7)
     assert loaded.template == "Read {context} .\n{input}"
+
+
+@pytest.mark.parametrize(
+    ("described", "chance"),
+    [
+        ({"metric": "classification"}, 37.5),  # of two labels and of four
+        ({"metric": "classification", "chance": 0.0}, 0.0),
+        ({"metric": "exact"}, None),
+    ],
+)
+def test_chance_is_what_the_folder_says_or_what_labels_leave(task_dir, described, chance):
+    entry = {"max_new_tokens": 1, "template": "{input}"} | described
+    (task_dir / "tasks.json").write_text(json.dumps({"first": entry}))
+    rows = [ROW | {"all_classes": list(labels)} for labels in ("ab", "abcd")]
+    (task_dir / "first.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_tasks([task_dir], ["first"], max_examples=9)[0].chance == chance
 
 
 def test_chance_of_a_label_task_is_one_of_its_labels(real_data):

@@ -57,7 +57,8 @@ class Reader(nn.Module):
         return SimpleNamespace(last_hidden_state=self.hidden)
 
 
-def test_right_answers_are_counted_by_task_and_end_tokens_are_none(demo_text, batch):
+def test_right_answers_are_counted_by_task_and_end_tokens_are_none(demo_text, batch, monkeypatch):
+    monkeypatch.setattr(base_step, "_TOKENS_PER_PASS", batch.tokens.numel())
     words, ends = ~batch.is_end, batch.before[batch.is_end]
     every_third = batch.before[words][::3]
     reader = Reader(

@@ -49,3 +49,13 @@ def test_of_equal_blocks_the_earlier_are_seen(num_blocks):
         torch.ones(1, 1, 1, 8), keys, last, block_size=BLOCK_SIZE, top_k=3
     ).flatten()
     assert visible.nonzero().flatten().tolist() == [*range(8), *range(int(last) - 3, int(last) + 1)]
+
+
+@pytest.mark.parametrize(("dtype", "best"), [(torch.bfloat16, 0), (torch.float32, 1)])
+def test_means_are_rounded_to_the_dtype_of_keys_before_they_are_compared(dtype, best):
+    keys = torch.tensor([*[200.0] * 4, 200.0, 200.0, 201.0, 201.0, *[0.0] * 4], dtype=dtype)
+    visible = visible_positions(
+        torch.ones(1, 1, 1, 1, dtype=dtype), keys[None, None, :, None], torch.tensor([11]),
+        block_size=BLOCK_SIZE, top_k=2,
+    )  # fmt: skip
+    assert visible.flatten().unflatten(0, (3, 4)).any(1).nonzero().flatten().tolist() == [best, 2]

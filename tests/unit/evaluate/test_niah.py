@@ -210,7 +210,9 @@ def test_predictions_of_other_examples(make, predict, tmp_path):
     with pytest.raises(SparseBalanceError, match="made from other examples"):
         score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
     (eval_dir / "niah_900.jsonl").unlink()
-    with pytest.raises(SparseBalanceError, match=r"niah_900\.jsonl: missing"):
+    with pytest.raises(
+        SparseBalanceError, match=r"niah_900\.jsonl: missing\. evaluate the task first\.$"
+    ):
         score_niah(tasks_of(other), prediction_dir=eval_dir, out=tmp_path / "out")
 
 

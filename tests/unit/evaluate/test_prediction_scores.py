@@ -7,9 +7,15 @@ import re
 import pytest
 
 from sbcore.errors import SparseBalanceError
+from sbcore.evaluate.longbench import STANDARD
 from sbcore.evaluate.metrics import METRICS
 from sbcore.evaluate.rows import PredictionRow, read_rows
-from sbcore.evaluate.scores import print_scores_json, print_scores_table, score_predictions
+from sbcore.evaluate.scores import (
+    _summary,
+    print_scores_json,
+    print_scores_table,
+    score_predictions,
+)
 
 GOOD = {"pred": "Red fox", "answers": ["red fox"], "all_classes": None, "length": 10}
 
@@ -182,10 +188,54 @@ def test_unreadable_files(tmp_path, name, content, wrong):
         score_predictions(tmp_path)
 
 
+@pytest.mark.parametrize(("count", "named"), [(1, "a"), (3, "a, b, c"), (4, "a, b, c, ...")])
+def test_what_is_not_finished_is_no_score(tmp_path, count, named):
+    for name in "abcd"[:count]:
+        (tmp_path / f"{name}.jsonl.partial").touch()
+    said = (
+        f"{count} tasks of an evaluation are not finished ({named}). let it finish, or run it "
+        "again: it goes on where it was."
+    )
+    with pytest.raises(SparseBalanceError) as caught:
+        score_predictions(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: nothing to score: {said}"
+    write(tmp_path / "qasper.jsonl", *[GOOD] * 200)
+    found = score_predictions(tmp_path)
+    assert (found.scores, found.notices) == ({"qasper": 100.0}, [f"partial: {said}"])
+
+
+def test_described_tasks_come_first_and_the_benchmarks_in_their_own_order(tmp_path):
+    entry = {"metric": "exact", "max_new_tokens": 1, "template": "{input}"}
+    (tmp_path / "tasks.json").write_text(json.dumps({"z": entry, "y": entry}))
+    for name in ("hotpotqa", "z", "narrativeqa", "y", "2wikimqa"):
+        write(tmp_path / f"{name}.jsonl", GOOD)
+    assert list(score_predictions(tmp_path).scores) == [
+        "z",
+        "y",
+        "narrativeqa",
+        "hotpotqa",
+        "2wikimqa",
+    ]
+
+
+def test_every_mean_that_the_scores_suffice_for_is_shown_once():
+    shown = _summary({task.name: 20.0 if task.language == "zh" else 50.0 for task in STANDARD})
+    categories = ("single_doc_qa", "multi_doc_qa", "summarization", "few_shot", "synthetic")
+    assert shown == {
+        **{f"mean of {name}": 50.0 for name in (*categories, "code")},
+        **{f"mean of {name} (zh)": 20.0 for name in categories},
+        "six_category_average": 50.0,
+        "six_category_average_zh": 25.0,
+        "sixteen_task_mean": 50.0,
+    }
+
+
 def test_folder_missing_empty_or_ambiguous(tmp_path):
     with pytest.raises(SparseBalanceError, match="no such folder"):
         score_predictions(tmp_path / "nowhere")
-    with pytest.raises(SparseBalanceError, match=r"no TASK\.jsonl"):
+    with pytest.raises(
+        SparseBalanceError, match=r"no TASK\.jsonl.* put one file per task there\.$"
+    ):
         score_predictions(tmp_path)
     write(tmp_path / "qasper.jsonl", GOOD)
     (tmp_path / "qasper.jsonl.gz").write_bytes(gzip.compress(b"{}"))

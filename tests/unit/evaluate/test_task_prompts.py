@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_of_several_folders_a_task_is_missing_in_the_one_that_ships_its_prompt(l
     (tmp_path / "other").mkdir()
     with pytest.raises(SparseBalanceError, match="LongBench: qasper: no qasper"):
         load_tasks([tmp_path / "other", longbench], ["qasper"], max_examples=9)
+
+
+def test_of_several_folders_the_describing_one_counts_then_that_with_the_examples(
+    longbench, task_dir, tmp_path
+):
+    (longbench / "data/first.jsonl").write_bytes((task_dir / "second.jsonl").read_bytes())
+    (loaded,) = load_tasks([longbench, task_dir], ["first"], max_examples=9)
+    assert loaded.path == task_dir / "first.jsonl"
+    shutil.copytree(longbench, tmp_path / "bare")
+    (tmp_path / "bare/data/qasper.jsonl").unlink()
+    (loaded,) = load_tasks([tmp_path / "bare", longbench], ["qasper"], max_examples=9)
+    assert loaded.path == longbench / "data/qasper.jsonl"
 
 
 def test_length_balanced_set_shares_the_prompt(longbench):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from sbcore.beforehand.demo import most_samples
 from sbcore.beforehand.mistake import Mistake, wrong_value
+from sbcore.beforehand.prompts import cut_prompts
 from sbcore.config.latency_points import (
     LEAST_BUDGETS,
     LEAST_CHECKED,
@@ -32,7 +33,7 @@ def foreseen(config: Config) -> Iterator[Mistake]:
         yield from _grid(config)
         yield from _memory(config)
     yield from _steps(config)
-    yield from _prompts(config)
+    yield from cut_prompts(config)
 
 
 def takes_triton(config: Config) -> bool:
@@ -123,20 +124,3 @@ def _most_steps(config: Config) -> int | None:
     if not config.data.files:
         known.append(sampling.num_epochs * -(-most_samples(config) // sampling.global_batch))
     return min(known, default=None)
-
-
-def _prompts(config: Config) -> Iterator[Mistake]:
-    """Yields a limit that would cut the hidden fact out of prompts that are asked for."""
-    evaluate, limit = config.evaluate, config.evaluate.max_prompt_tokens
-    made = {"niah": evaluate.niah, "ruler": evaluate.ruler}
-    for name, asked in made.items():
-        if asked is not None and name in evaluate.tasks and max(asked.lengths) > limit:
-            longest = max(asked.lengths)
-            wrong = (
-                f"evaluate.{name} has prompts of {longest} tokens, whose middle would go. raise it."
-            )
-            yield wrong_value(("evaluate", "max_prompt_tokens"), limit, wrong)
-    niah, most = evaluate.niah, evaluate.max_examples
-    if niah is not None and "niah" in evaluate.tasks and niah.num_depths > most:
-        wrong = f"evaluate.niah.num_depths = {niah.num_depths}, some would not be asked. raise it."
-        yield wrong_value(("evaluate", "max_examples"), most, wrong)

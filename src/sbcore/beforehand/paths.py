@@ -48,6 +48,6 @@ def missing_paths(config: Config) -> Iterator[Mistake]:
     folders |= {("evaluate", "ruler_files", str(n)): it for n, it in evaluate.ruler_files.items()}
     for paths, kind, is_there in ((files, "file", Path.is_file), (folders, "folder", Path.is_dir)):
         for keys, path in paths.items():
-            if path is not None and not is_there(Path(path)):
+            if path is not None and not (path and is_there(Path(path))):
                 wrong = f"no such {kind}. paths start at the checkout, correct it."
                 yield wrong_value(keys, path, wrong)

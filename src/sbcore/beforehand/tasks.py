@@ -26,7 +26,8 @@ def _lines(config: Config) -> Iterator[str]:
     if evaluate.longbench is None:
         wrong = [] if config.data.files else [n for n in evaluate.tasks if n not in TASKS]
         yield from (unknown_name("evaluate.tasks", name, TASKS) for name in wrong)
-    elif Path(evaluate.longbench).is_dir():  # a folder that is missing is a mistake of its own
+    # A folder that is missing is a mistake of its own.
+    elif evaluate.longbench and Path(evaluate.longbench).is_dir():
         for name in evaluate.tasks:
             try:
                 check_tasks([Path(evaluate.longbench)], [name])

@@ -75,8 +75,10 @@ def _make_model(config: BaseStage, tokenizer: Any, device: torch.device) -> "Pre
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of saving one small file
-    rows = -(-len(tokenizer) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
-    shape = shape_config(config.shape, vocab_size=rows, max_tokens=config.demo.lengths.max_tokens)
+    num_entries, most = len(tokenizer), config.demo.lengths.max_tokens
+    shape = shape_config(config.shape, vocab_size=num_entries, max_tokens=most)
+    if config.shape.vocab_size is None:
+        shape.vocab_size = -(-num_entries // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
     shape.eos_token_id, shape.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     shape._attn_implementation = "sdpa"
     with device:

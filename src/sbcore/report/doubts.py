@@ -68,11 +68,12 @@ def _loss(record: RunRecord) -> Iterator[str]:
         if variant.training is None:
             continue
         loss = variant.training.steps.loss
-        head = float(np.nanmean(loss[: max(1, len(loss) // 10)]))
-        skipped = int(np.isnan(loss).sum())
-        if skipped:
-            yield f"{skipped} steps of {variant.variant} had no finite loss and were skipped."
-        if variant.training.summary.loss_final >= head:
+        taken = loss[~np.isnan(loss)]
+        if skipped := len(loss) - len(taken):
+            steps, were = ("step", "was") if skipped == 1 else ("steps", "were")
+            yield f"{skipped} {steps} of {variant.variant} had no finite loss and {were} skipped."
+        head = taken[: max(1, len(taken) // 10)]
+        if len(head) and variant.training.summary.loss_final >= head.mean():
             yield f"The loss of {variant.variant} did not fall."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sbcore.beforehand.paths import missing_paths, unnamed_paths
+from sbcore.beforehand.tasks import unknown_tasks
 from sbcore.config.load import load_config
 from sbcore.config.schema import Config
 
@@ -45,9 +46,16 @@ def test_of_several_files_each_that_is_missing_has_its_own_line(tmp_path: Path) 
     assert [mistake.value for mistake in found] == [files[0], files[2]]
 
 
-def test_no_name_is_no_table() -> None:
-    (mistake,) = missing_paths(Config.model_validate({"latency": {"table": ""}}))
-    assert mistake.keys == ("latency", "table")
+@pytest.mark.parametrize("text", PATHS)
+def test_no_name_is_neither_file_nor_folder(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(text.format("''"))
+    (mistake,) = missing_paths(load_config(config))
+    assert ".".join(map(str, mistake.keys)) == PATHS[text][0]
+
+
+def test_beside_a_folder_without_a_name_nothing_is_said_of_its_tasks() -> None:
+    assert not list(unknown_tasks(Config.model_validate({"evaluate": {"longbench": ""}})))
 
 
 OWN = {"files": ["own.jsonl"]}

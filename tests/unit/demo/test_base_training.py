@@ -16,6 +16,7 @@ from sbcore.demo.base_model import _rate
 from sbcore.demo.base_step import BaseStep
 from sbcore.demo.corpus import read_corpus
 from sbcore.demo.tasks import TASKS
+from sbcore.errors import SparseBalanceError
 
 SMALL = DemoConfig(
     corpus_bytes=150_000,
@@ -87,6 +88,19 @@ def test_a_vocabulary_that_fits_is_not_made_larger():
 
     model = base_model._make_model(CONFIG, Words(), torch.device("meta"))
     assert model.config.vocab_size == 640
+
+
+@pytest.mark.parametrize("num_more", [0, 9])
+def test_a_vocabulary_of_the_shape_is_taken_if_it_holds_the_tokenizers(demo_text, num_more):
+    num_entries = len(demo_text.tokenizer)
+    shape = CONFIG.shape.model_copy(update={"vocab_size": num_entries + num_more})
+    config = CONFIG.model_copy(update={"shape": shape})
+    model = base_model._make_model(config, demo_text.tokenizer, torch.device("meta"))
+    assert model.config.vocab_size == num_entries + num_more
+    small = CONFIG.shape.model_copy(update={"vocab_size": num_entries - 1})
+    with pytest.raises(SparseBalanceError, match=f"the tokenizer has {num_entries} entries"):
+        config = CONFIG.model_copy(update={"shape": small})
+        base_model._make_model(config, demo_text.tokenizer, torch.device("meta"))
 
 
 @pytest.fixture

@@ -165,6 +165,10 @@ def _data_file(source: Path) -> Path:
     found = [path for name in ("data.json", "data.jsonl") if (path := source / name).is_file()]
     if not found:
         raise SparseBalanceError(f"{source}: data.json: missing. put the benchmark's data there.")
+    if len(found) > 1:
+        raise SparseBalanceError(
+            f"{source}: {found[0].name} and {found[1].name} both exist. remove one of them."
+        )
     return found[0]
 
 

@@ -30,9 +30,14 @@ def positions_passed(task: Task, prompts: Sequence[Prompt], *, num_positions: in
     longest = max(len(prompt.ids) for prompt in prompts)
     if longest + task.max_new_tokens <= num_positions:
         return None
+    room = num_positions - task.max_new_tokens
+    shorter = (
+        f"set evaluate.max_prompt_tokens to {room} or less (a chat template adds to it), or "
+        if room > 0
+        else ""
+    )
     return (
         f"warning: {task.name}: a prompt of {longest} tokens and its answer of up to "
         f"{task.max_new_tokens} pass the model's {num_positions} positions: such answers are bad. "
-        f"set evaluate.max_prompt_tokens to {num_positions - task.max_new_tokens} or less (a chat "
-        "template adds to it), or leave the task out."
+        f"{shorter}leave the task out."
     )

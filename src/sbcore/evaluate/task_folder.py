@@ -6,6 +6,7 @@ the folder itself as ``TASK.jsonl`` or ``TASK.jsonl.gz``. Described: ``tasks.jso
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,8 +86,10 @@ def _described(folders: Sequence[Path]) -> Described:
 
 
 def _find_tasks(names: Sequence[str], described: Described) -> Iterator[tuple[Task, Path]]:
-    """Yields each task with the folder that it is in."""
-    merged = {name: entry for entries in described.values() for name, entry in entries.items()}
+    """Yields each task with the folder that it is in, the first of several."""
+    merged: dict[str, TaskDescription] = {}
+    for name, entry in chain.from_iterable(entries.items() for entries in described.values()):
+        merged.setdefault(name, entry)
     tasks = {name: entry.as_task(name) for name, entry in merged.items()}
     place, groups = ", ".join(map(str, described)), group_names(merged)
     for name in expand_names(names, merged, [*described]):

@@ -98,8 +98,8 @@ def test_a_vocabulary_of_the_shape_is_taken_if_it_holds_the_tokenizers(demo_text
     model = base_model._make_model(config, demo_text.tokenizer, torch.device("meta"))
     assert model.config.vocab_size == num_entries + num_more
     small = CONFIG.shape.model_copy(update={"vocab_size": num_entries - 1})
+    config = CONFIG.model_copy(update={"shape": small})
     with pytest.raises(SparseBalanceError, match=f"the tokenizer has {num_entries} entries"):
-        config = CONFIG.model_copy(update={"shape": small})
         base_model._make_model(config, demo_text.tokenizer, torch.device("meta"))
 
 

@@ -173,6 +173,10 @@ def test_bad_folders(source, tmp_path):
     (source / "data.json").write_text("[")
     with pytest.raises(SparseBalanceError, match=r"data\.json: file: invalid json"):
         make_longbench_v2(out, source=source)
+    (source / "data.jsonl").write_text("")
+    with pytest.raises(SparseBalanceError, match=r"data\.json and data\.jsonl both exist\. remove"):
+        make_longbench_v2(out, source=source)
+    (source / "data.jsonl").unlink()
     (source / "data.json").unlink()
     with pytest.raises(SparseBalanceError, match=r"data\.json: missing"):
         make_longbench_v2(out, source=source)

@@ -1,11 +1,13 @@
-"""How many positions a model's configuration says it has."""
+"""How many positions a model's configuration says it has, and what is said of passing them."""
 
 import json
 from shutil import copytree
 
 import pytest
 
-from sbcore.evaluate.positions import read_num_positions
+from sbcore.evaluate.descriptions import TaskDescription
+from sbcore.evaluate.positions import positions_passed, read_num_positions
+from sbcore.evaluate.prompts import Prompt
 
 
 @pytest.fixture
@@ -61,3 +63,26 @@ def test_adapters_have_the_positions_of_their_model(configured, tmp_path):
         json.dumps({"base_model_name_or_path": str(tmp_path / "model")})
     )
     assert read_num_positions(tmp_path) == 99
+
+
+@pytest.mark.parametrize(
+    ("num_positions", "advice"),
+    [
+        (21, None),
+        (20, "set evaluate.max_prompt_tokens to 14 or less (a chat template adds to it), or leave"),
+        (7, "set evaluate.max_prompt_tokens to 1 or less (a chat template adds to it), or leave"),
+        (6, "leave"),  # no prompt is short enough
+    ],
+)
+def test_what_is_advised_can_be_followed(num_positions, advice):
+    described = TaskDescription(metric="qa_f1", max_new_tokens=6, template="{input}")
+    task = described.as_task("t")
+    prompts = [Prompt([0] * length, truncated=False) for length in (15, 3)]
+    line = positions_passed(task, prompts, num_positions=num_positions)
+    if advice is None:
+        assert line is None
+    else:
+        assert line == (
+            "warning: t: a prompt of 15 tokens and its answer of up to 6 pass the model's "
+            f"{num_positions} positions: such answers are bad. {advice} the task out."
+        )

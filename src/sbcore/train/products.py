@@ -97,7 +97,7 @@ class _Noting(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Runs what is called."""
+        """Runs what is called, and notes it if it is a product."""
         options = kwargs or {}
         if func in _PRODUCTS:
             operands = tuple(_Operand.of(each, self._names) for each in args)

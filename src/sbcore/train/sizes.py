@@ -27,8 +27,8 @@ def packs_of(
 ) -> list[tuple[int, ...]]:
     """Returns the sequence alone, and in company of the shortest others of its global batch.
 
-    Alone, what the budget covers is the library's dense attention; with one other it may be, and
-    with as many as make the mean short it is ours, which sparse packs are too.
+    What the budget covers is the library's dense attention alone and in a pair, and ours in as
+    much company as makes the mean short. What is longer is ours, company or not.
 
     Args:
         lengths: Tokens of the global batch's sequences.

@@ -14,8 +14,12 @@ from sbcore.errors import ConfigError
 
 def lines_of(file: Path, text: str) -> list[str]:
     file.write_text(text)
+    return said_of(load_config(file), file)
+
+
+def said_of(config: Config, *files: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        check_beforehand(load_config(file), [file])
+        check_beforehand(config, files)
     return str(caught.value).splitlines()
 
 
@@ -93,9 +97,7 @@ def test_files_come_in_the_order_in_which_they_are_merged(tmp_path: Path) -> Non
     first.write_text("\n\nmodel: {path: gone}\n")
     second.write_text("evaluate: {tasks: [recalls]}\n")
     config = load_config(first).model_copy(update={"evaluate": load_config(second).evaluate})
-    with pytest.raises(ConfigError) as caught:
-        check_beforehand(config, [first, second])
-    places = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    places = [line.partition(": ")[0] for line in said_of(config, first, second)]
     assert places == [f"{first}:3", f"{second}:1"]
 
 
@@ -106,9 +108,7 @@ def test_what_nobody_wrote_stands_in_the_first_file_behind_what_its_lines_hold(
     first.write_text("topology: {device: cuda}\n")
     second.write_text("model: {path: gone}\n")
     config = load_config(first).model_copy(update={"model": load_config(second).model})
-    with pytest.raises(ConfigError) as caught:
-        check_beforehand(config, [first, second])
-    keys = [line.partition(" = ")[0] for line in str(caught.value).splitlines()]
+    keys = [line.partition(" = ")[0] for line in said_of(config, first, second)]
     assert keys == [f"{second}:1: model.path", f"{first}: attention.block_size"]
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import polars as pl
 
 from sbcore.config.stages import ReportStage
+from sbcore.report.collect import collect
+from sbcore.report.compare import compare
+from sbcore.report.doubts import doubts
 from sbcore.types import Barrier
 
 NUM_STEPS, NUM_RANKS, NUM_LAYERS, BLOCK_SIZE, TOP_K = 40, 2, 2, 32, 8
@@ -22,6 +25,12 @@ def report_stage(variants=tuple(FACTORS)):
         variants=list(variants),
         barrier=Barrier.STEP,
     )
+
+
+def found_doubts(run_dir):
+    """Returns what the report says against a run."""
+    record = collect(report_stage(), run_dir)
+    return doubts(record, compare(record))
 
 
 def write(path: Path, value: object) -> None:

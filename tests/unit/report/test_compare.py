@@ -7,7 +7,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from fabricated_run import FACTORS, NUM_STEPS, report_stage, write_manifest
+from fabricated_run import FACTORS, NUM_STEPS, found_doubts, report_stage, write_manifest
 
 from sbcore.report.collect import collect
 from sbcore.report.compare import compare, speedup_over, summary
@@ -188,11 +188,6 @@ def test_the_headline_is_of_the_fastest_and_says_what_it_cost(run_dir):
         "score is 33.3 against 50.0; its final loss 4.500 against 3.000; its coverage changed by "
         "\N{MINUS SIGN}0.50 points."
     )
-
-
-def found_doubts(run_dir):
-    record = collect(report_stage(), run_dir)
-    return doubts(record, compare(record))
 
 
 def test_a_clean_run_raises_no_doubt(run_dir):

@@ -4,11 +4,7 @@ import json
 
 import polars as pl
 import pytest
-from fabricated_run import FACTORS, report_stage, write_manifest
-
-from sbcore.report.collect import collect
-from sbcore.report.compare import compare
-from sbcore.report.doubts import doubts
+from fabricated_run import FACTORS, found_doubts, write_manifest
 
 UNEVEN = (
     "Measured over predicted step time is {} for {} and {} for {}: unless the latency table misses "
@@ -24,11 +20,6 @@ HOST = (
     "costs the host hides what balancing and tuning change. Longer ones help: topology.max_tokens, "
     "sampling.global_batch."
 )
-
-
-def found_doubts(run_dir):
-    record = collect(report_stage(), run_dir)
-    return doubts(record, compare(record))
 
 
 def change(path, **changes):
